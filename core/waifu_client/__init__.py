@@ -1,0 +1,1 @@
+"""What a client author uses: websockets and msgspec, nothing of the core."""

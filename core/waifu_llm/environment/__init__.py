@@ -1,0 +1,1 @@
+"""The only code that runs uv or touches an environment."""

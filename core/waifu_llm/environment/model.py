@@ -1,0 +1,72 @@
+"""What the rest of the module sees of environments: their states, a finished one, progress, and how to run uv."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Protocol
+
+
+class EnvironmentState(StrEnum):
+    """Computed from disk and never stored."""
+
+    MISSING = "missing"
+    STALE = "stale"
+    BROKEN = "broken"
+    READY = "ready"
+
+
+@dataclass(frozen=True, slots=True)
+class EnvironmentStatus:
+    """The state of one worker's environment; `problem` is a sentence where it is broken."""
+
+    name: str
+    state: EnvironmentState
+    folder: Path
+    problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """A finished environment and the seed to run in it: `<python> -I <seed>` is the worker."""
+
+    name: str
+    folder: Path
+    python: Path
+    seed: Path
+
+
+@dataclass(frozen=True, slots=True)
+class BuildProgress:
+    """How far a build is; `fraction` 0..1, or None where it is not known."""
+
+    detail: str
+    fraction: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """How a child that was run to its end ended. `tail`: its last lines, both streams, at most 64 KiB."""
+
+    returncode: int
+    stdout: str
+    tail: str
+
+
+class Run(Protocol):
+    """Runs one command to its end; `supervision.process` implements it, tests pass their own."""
+
+    async def __call__(
+        self,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        on_line: Callable[[str], None] | None = None,
+        silence_s: float | None = None,
+    ) -> Completed:
+        """Input is the null device. `on_line` gets each line of stderr as it comes.
+
+        Raises: TimeoutError where neither stream gave a line for `silence_s`; OSError where it cannot start.
+        Cancelling it kills the whole process group and waits for its end.
+        """
+        ...

@@ -1,0 +1,61 @@
+"""Where everything lives: one home folder, moved as a whole by WAIFU_LLM_HOME."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import platformdirs
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """The folders and files of one home; nothing is created by asking."""
+
+    root: Path
+
+    @classmethod
+    def find(cls, environ: Mapping[str, str]) -> "Home":
+        """WAIFU_LLM_HOME, else the platform's user data folder."""
+        chosen = environ.get("WAIFU_LLM_HOME")
+        root = Path(chosen).expanduser() if chosen else platformdirs.user_data_path("waifu-llm", appauthor=False)
+        return cls(root.absolute())
+
+    @property
+    def config_file(self) -> Path:
+        """The one commented config file."""
+        return self.root / "waifu-llm.toml"
+
+    @property
+    def keys_file(self) -> Path:
+        """The stored keys, readable by the owner alone."""
+        return self.root / "keys.json"
+
+    @property
+    def envs(self) -> Path:
+        """Finished environments; builds under way are `.tmp-…` folders beside them."""
+        return self.root / "envs"
+
+    @property
+    def locks(self) -> Path:
+        """One lock file per environment."""
+        return self.root / "locks"
+
+    @property
+    def seed(self) -> Path:
+        """Our own code as workers run it, one folder per digest."""
+        return self.root / "seed"
+
+    @property
+    def logs(self) -> Path:
+        """`<worker>.log` and the core's own `waifu-llm.log`."""
+        return self.root / "logs"
+
+    @property
+    def run(self) -> Path:
+        """`<pid>.json` of each running module."""
+        return self.root / "run"
+
+    @property
+    def data(self) -> Path:
+        """One folder per gateway."""
+        return self.root / "data"

@@ -1,0 +1,1 @@
+"""Workers and their lives: processes, channels, supervisors, the pool and the guardian."""

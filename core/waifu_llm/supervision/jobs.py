@@ -1,0 +1,116 @@
+"""What passes between the pool and those who ask it: loads, generations and how they end. No logic."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from waifu_llm.errors import Failure
+from waifu_worker.wire import ChatMessage, ModelInfo, Params, Usage
+
+
+@dataclass(frozen=True, slots=True)
+class LoadProgress:
+    """`stage`: environment, worker, provider or model; `fraction` 0..1, or None where it is not known."""
+
+    stage: str
+    detail: str
+    fraction: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class LoadFields:
+    """A load as a client asked for it; `fields` holds everything provider-specific, unchecked."""
+
+    provider: str
+    api_key: str | None = field(repr=False)
+    preload_model_id: str | None
+    fields: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelList:
+    """The models a provider has, and a warning where the list could not be read."""
+
+    models: Sequence[ModelInfo]
+    warning: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One generation: the wire's fields without its ids. `deadline` is on the loop's clock, None for none."""
+
+    params: Params
+    messages: tuple[ChatMessage, ...]
+    prompt: str | None
+    stream: bool
+    deadline: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a generation ended: well where `failure` is None."""
+
+    failure: Failure | None = None
+    usage: Usage | None = None
+    finish_reason: str | None = None
+    ignored: tuple[str, ...] = ()
+
+
+class Sink(Protocol):
+    """Where a generation's text goes. Called on the event loop; must not block or raise."""
+
+    def chunk(self, text: str) -> None:
+        """A piece of text, never empty."""
+
+    def ended(self, ending: Ending) -> None:
+        """Exactly once, and nothing after it; never for a generation that was cancelled through the pool."""
+
+
+class Loaded(Protocol):
+    """A load that succeeded: valid across a stop, a crash and an unload of its worker."""
+
+    @property
+    def provider(self) -> str:
+        """The provider's name."""
+
+    @property
+    def warning(self) -> str | None:
+        """What the provider said beside its success."""
+
+
+class Generation(Protocol):
+    """A generation that was handed to the pool, queued or running."""
+
+
+class PoolInterface(Protocol):
+    """What the server and its sessions use of the pool. `connection` is any hashable object, one per connection."""
+
+    @property
+    def last_loaded(self) -> Loaded | None:
+        """The load that succeeded last, whoever asked for it."""
+
+    async def load(
+        self, fields: LoadFields, connection: object, on_progress: Callable[[LoadProgress], None] | None = None
+    ) -> Loaded:
+        """Build, start and load what is needed; the connection then holds the result until `release`.
+
+        Raises: ModuleError. Cancelling it is safe: the build goes on, a preload stops when nobody waits any more.
+        """
+
+    def release(self, connection: object) -> None:
+        """The connection is gone: it holds nothing any more. Its generations must have been cancelled."""
+
+    def generate(self, loaded: Loaded, job: Job, connection: object, sink: Sink) -> Generation:
+        """Queue or start a generation. Raises: ModuleError (Busy, Closing); other failures reach the sink."""
+
+    def cancel(self, generation: Generation) -> None:
+        """End it: its sink hears nothing more. The worker is killed where it does not stop in time."""
+
+    async def models(self, loaded: Loaded) -> ModelList:
+        """The model list, within 800 ms. Raises: ModuleError. Cancelling it is safe."""
+
+    async def unload(self, provider: str) -> None:
+        """Stop the provider's workers; running generations end with INTERRUPT. Raises: UnknownProvider."""
+
+    async def close(self) -> None:
+        """Stop everything; every generation still running ends with INTERRUPT first. Called once."""

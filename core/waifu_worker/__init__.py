@@ -1,0 +1,1 @@
+"""What a worker author uses: standard library and msgspec, nothing of the core."""

@@ -1,0 +1,128 @@
+"""The interface that the author of a provider implements: load, models, generate, close.
+
+The package that the manifest names has an attribute `Provider`, a class made without arguments. One object
+stands for one set of load fields; several may live in one worker. All methods run on one event loop, so a
+call that blocks belongs in a thread.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar, TypeAlias
+
+from waifu_worker.wire import ChatMessage, Code, ModelInfo, OptionValue, Params, Usage
+
+
+class ProviderError(Exception):
+    """A failure with an outward code. `message` says what to do next and holds no key.
+
+    `reason` is one of PROTOCOL's (rate_limited, provider_down, quota, refused, truncated, busy,
+    out_of_memory, provider_timeout) where one fits.
+    """
+
+    def __init__(
+        self,
+        code: Code,
+        message: str,
+        *,
+        reason: str | None = None,
+        retry_after_ms: int | None = None,
+        http_status: int | None = None,
+        provider_code: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.reason = reason
+        self.retry_after_ms = retry_after_ms
+        self.http_status = http_status
+        self.provider_code = provider_code
+
+
+@dataclass(frozen=True, slots=True)
+class LoadRequest:
+    """What a load brings. `options` holds every option of the manifest, defaults filled in by the core.
+
+    `report(stage, detail, fraction)` tells whoever waits how far it is; stage "model" begins a preload or a
+    pull, which may take any time, while all before it is bounded by the core's key-check limit.
+    """
+
+    api_key: str | None = field(repr=False)
+    options: dict[str, OptionValue]
+    preload_model_id: str | None
+    report: Callable[[str, str, float | None], None]
+
+
+@dataclass(frozen=True, slots=True)
+class LoadResult:
+    """What a load gives: the models there are, and a warning where all is not as asked."""
+
+    models: Sequence[ModelInfo]
+    warning: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GenerateRequest:
+    """One generation. Exactly one of `messages` and `prompt` is set.
+
+    Roles are system, user and assistant: the runtime has turned tool and function messages into user
+    messages. `params.stops` and the name prefix are applied by the runtime in any case; a provider sends its
+    API as many stops as that takes. `deadline` is on the event loop's clock, None for none.
+    """
+
+    params: Params
+    messages: Sequence[ChatMessage]
+    prompt: str | None
+    deadline: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """The last thing a generation yields: the provider said that the answer is complete.
+
+    `reason`: stop, length or content_filter. `ignored`: parameters the client gave that were not used.
+    """
+
+    reason: str | None = None
+    usage: Usage | None = None
+    ignored: tuple[str, ...] = ()
+    warning: str | None = None
+
+
+Piece: TypeAlias = str | Finish
+
+
+class Provider(ABC):
+    """One loaded provider.
+
+    `samplers` names the optional sampling parameters (top_p, top_k, ...) that the provider uses; the runtime
+    reports the others as ignored. `takes_stop_ids` and `takes_prompt` say whether token ids work as stops
+    and whether raw text can be completed; where they do not, the runtime answers INVALID_PROMPT.
+    """
+
+    samplers: ClassVar[frozenset[str]] = frozenset()
+    takes_stop_ids: ClassVar[bool] = False
+    takes_prompt: ClassVar[bool] = False
+
+    @abstractmethod
+    async def load(self, request: LoadRequest) -> LoadResult:
+        """Check the credentials with a call that costs nothing and read the model list.
+
+        Raises: ProviderError. Cancelling it is safe.
+        """
+
+    @abstractmethod
+    async def models(self) -> Sequence[ModelInfo]:
+        """Read the model list again. Raises: ProviderError. Cancelling it is safe."""
+
+    @abstractmethod
+    def generate(self, request: GenerateRequest) -> AsyncIterator[Piece]:
+        """Yield the text as it comes, then one `Finish`.
+
+        An async generator; it always streams from the provider. Ending without a `Finish` means that the
+        answer was cut off. Cancelling it, or closing it early, must close the connection to the provider.
+        Raises: ProviderError.
+        """
+
+    async def close(self) -> None:  # noqa: B027 - most providers have nothing to free
+        """Free what this object holds; called once, when nobody uses it any more."""
