@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from waifu_client.protocol import EnvironmentStats, ProviderDetails, WorkerStats
 from waifu_llm.errors import Failure
 from waifu_worker.wire import ChatMessage, ModelInfo, Params, Usage
 
@@ -108,6 +109,15 @@ class PoolInterface(Protocol):
 
     async def models(self, loaded: Loaded) -> ModelList:
         """The model list, within 800 ms. Raises: ModuleError. Cancelling it is safe."""
+
+    def providers(self) -> dict[str, ProviderDetails]:
+        """Every worker there is, with what a program can show about it before loading it."""
+
+    def workers(self) -> list[WorkerStats]:
+        """The workers that were started and not forgotten yet."""
+
+    def environments(self) -> list[EnvironmentStats]:
+        """The environment of every worker there is."""
 
     async def unload(self, provider: str) -> None:
         """Stop the provider's workers; running generations end with INTERRUPT. Raises: UnknownProvider."""
