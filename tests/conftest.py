@@ -1,0 +1,53 @@
+"""What all tests have: a home of their own, an environment without anybody's keys, a check for leaks."""
+
+import gc
+import os
+import re
+import sys
+import threading
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from support.waiting import wait_until
+
+# Whatever could bring the user's keys, services or settings into a test.
+_PRIVATE = re.compile(
+    r"(_API_KEY|_TOKEN|_BASE_URL|_HOST|_SECRET|_PROXY)$|^(WAIFU_LLM_|OPENAI_|GROQ_|OLLAMA_|HF_)", re.I
+)
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """This test's WAIFU_LLM_HOME, empty and not made yet; also for every child that inherits the environment."""
+    for name in [name for name in os.environ if _PRIVATE.search(name)]:
+        monkeypatch.delenv(name)
+    home = tmp_path / "home"
+    monkeypatch.setenv("WAIFU_LLM_HOME", str(home))
+    return home
+
+
+@pytest.fixture
+def canary() -> str:
+    """A key that exists in this test only: found anywhere, it has leaked."""
+    return f"canary-{uuid.uuid4().hex}"
+
+
+def _open_descriptors(process: psutil.Process) -> int:
+    return process.num_handles() if sys.platform == "win32" else process.num_fds()
+
+
+@pytest.fixture
+def no_leaks() -> Iterator[None]:
+    """After the test as many descriptors, children and threads as before it."""
+    process = psutil.Process()
+
+    def census() -> tuple[int, int, int]:
+        gc.collect()
+        return _open_descriptors(process), len(process.children(recursive=True)), threading.active_count()
+
+    before = census()
+    yield
+    wait_until(lambda: all(now <= then for now, then in zip(census(), before, strict=True)), f"back at {before}")
