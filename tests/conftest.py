@@ -36,7 +36,9 @@ def canary() -> str:
 
 
 def _open_descriptors(process: psutil.Process) -> int:
-    return process.num_handles() if sys.platform == "win32" else process.num_fds()
+    if sys.platform == "win32":
+        return process.num_handles()
+    return process.num_fds()
 
 
 @pytest.fixture
