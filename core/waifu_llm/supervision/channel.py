@@ -1,0 +1,118 @@
+"""The wire to one worker process: lines in and out, bad lines counted, the last of its stderr kept.
+
+One channel belongs to one spawned process and is never reused: an answer that arrives late from a process
+that was replaced reaches a channel nobody listens to.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from waifu_llm.log import WorkerLog
+from waifu_llm.supervision.process import TAIL_BYTES, Child
+from waifu_worker import framing
+from waifu_worker.wire import FromWorker, ToWorker
+
+BAD_LINES: Final = 100
+BAD_LINES_WINDOW_S: Final = 10.0
+UNSENT_LIMIT: Final = 64 * 1024 * 1024
+_SHOWN: Final = 200
+
+
+class ChannelFull(Exception):
+    """The worker has not read its input for so long that no more is queued for it."""
+
+
+class ChannelOwner(Protocol):
+    """What a channel tells its supervisor."""
+
+    def received(self, message: FromWorker) -> None:
+        """One message, in the worker's order."""
+
+    def broken(self, why: str) -> None:
+        """The worker breaks the rules of the wire and must be killed; told once."""
+
+    def gone(self, returncode: int) -> None:
+        """The process has ended; told once, nothing after it."""
+
+
+class Channel:
+    """Implements `ChildEvents` for a worker."""
+
+    def __init__(self, owner: ChannelOwner, log: WorkerLog, clock: Callable[[], float]) -> None:
+        self._owner = owner
+        self._log = log
+        self._clock = clock
+        self._splitter = framing.LineSplitter()
+        self._bad: deque[float] = deque(maxlen=BAD_LINES)
+        self._broken = False
+        self._errors = bytearray()
+        self._child: Child | None = None
+        self.last_heard = clock()
+
+    def attach(self, child: Child) -> None:
+        """The process is there; until then nothing can be sent."""
+        self._child = child
+
+    @property
+    def child(self) -> Child:
+        """The process. Only after `attach`."""
+        assert self._child is not None
+        return self._child
+
+    def send(self, message: ToWorker) -> None:
+        """Queue one message; never blocks. Raises: ChannelFull; framing.LineTooLong."""
+        line = framing.encode(message)
+        if self.child.unsent > UNSENT_LIMIT:
+            raise ChannelFull
+        self.child.write(line)
+
+    def output(self, data: bytes) -> None:
+        """Bytes from the worker's wire."""
+        if self._broken:
+            return
+        self.last_heard = self._clock()
+        try:
+            lines = self._splitter.feed(data)
+        except framing.LineTooLong as error:
+            self._break(str(error))
+            return
+        for line in lines:
+            try:
+                message = framing.decode_from_worker(line)
+            except framing.DECODE_ERRORS as error:
+                self._bad_line(line, error)
+            else:
+                self._owner.received(message)
+
+    def _bad_line(self, line: bytes, error: Exception) -> None:
+        now = self._clock()
+        self._bad.append(now)
+        shown = line[:_SHOWN].decode("utf-8", "replace")
+        self._log.note(f"a line that is no message ({type(error).__name__}): {shown!r}")
+        if len(self._bad) == BAD_LINES and now - self._bad[0] < BAD_LINES_WINDOW_S:
+            self._break(f"{BAD_LINES} lines that are no messages")
+
+    def _break(self, why: str) -> None:
+        if not self._broken:
+            self._broken = True
+            self._owner.broken(why)
+
+    def errors(self, data: bytes) -> None:
+        """Bytes of the worker's stderr: logged, and the last of them kept."""
+        self._log.write(data)
+        self._errors += data
+        del self._errors[:-TAIL_BYTES]
+
+    def exited(self, returncode: int) -> None:
+        """The process has ended. Half a line it may have left is dropped with it."""
+        self._broken = True
+        self._log.flush()
+        self._owner.gone(returncode)
+
+    def last_error(self) -> str:
+        """The last line of stderr that says anything, or ""."""
+        for line in reversed(self._errors.decode("utf-8", "replace").splitlines()):
+            if line.strip():
+                return line.strip()
+        return ""

@@ -1,0 +1,192 @@
+"""What a load means: its fields checked against the manifest, its key found, its identity computed. Pure."""
+
+import hashlib
+import ipaddress
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+from urllib.parse import urlsplit
+
+import msgspec
+
+from waifu_llm.catalog import KeyNeed, Manifest, Option, OptionValue
+from waifu_llm.errors import BadLoadField, MissingKey
+from waifu_llm.supervision.jobs import LoadFields
+
+_METADATA_HOSTS: Final = frozenset({"metadata.google.internal", "metadata", "instance-data"})
+_TRUE: Final = frozenset({"1", "true", "yes", "on"})
+_FALSE: Final = frozenset({"0", "false", "no", "off"})
+
+
+@dataclass(frozen=True, slots=True)
+class LoadPlan:
+    """A checked load. `identity` names the worker process, `context` the provider object in it."""
+
+    manifest: Manifest
+    api_key: str | None = field(repr=False)
+    options: Mapping[str, OptionValue]
+    preload_model_id: str | None
+    identity: str
+    context: str
+
+
+def plan_load(
+    manifest: Manifest,
+    asked: LoadFields,
+    *,
+    defaults: Mapping[str, object],
+    environ: Mapping[str, str],
+    own_key: Callable[[], str | None],
+    digest_key: bytes,
+) -> LoadPlan:
+    """Check a load. `defaults` come from the config file; `own_key` finds this server's own key.
+
+    Raises: BadLoadField; MissingKey.
+    """
+    own = {name: _own_value(name, option, defaults, environ) for name, option in manifest.declared.options.items()}
+    options = {
+        name: _asked_value(name, option, asked.fields.get(name), own[name])
+        for name, option in manifest.declared.options.items()
+    }
+    api_key = _key(manifest, asked, own, options, own_key)
+    identity = {name: options[name] for name, option in manifest.declared.options.items() if option.identity}
+    rest = {name: value for name, value in options.items() if name not in identity}
+    return LoadPlan(
+        manifest,
+        api_key,
+        options,
+        asked.preload_model_id,
+        identity=_digest([manifest.name, api_key, identity], digest_key),
+        context=_digest([rest, asked.preload_model_id], digest_key),
+    )
+
+
+def _digest(value: object, key: bytes) -> str:
+    return hashlib.blake2b(msgspec.json.encode(value, order="deterministic"), key=key, digest_size=16).hexdigest()
+
+
+def _own_value(name: str, option: Option, defaults: Mapping[str, object], environ: Mapping[str, str]) -> OptionValue:
+    if option.env and environ.get(option.env):
+        return _checked(f"the variable {option.env}", option, _from_text(option, environ[option.env]))
+    if name in defaults:
+        return _checked(f"the config file's default of {name}", option, defaults[name])
+    return option.default
+
+
+def _asked_value(name: str, option: Option, value: object, own: OptionValue) -> OptionValue:
+    if value is None or value == "":
+        return own
+    return _checked(f"the load's field {name}", option, value)
+
+
+def _from_text(option: Option, text: str) -> object:
+    match option.type:
+        case "integer" | "number":
+            try:
+                return int(text) if option.type == "integer" else float(text)
+            except ValueError:
+                return text
+        case "boolean":
+            lower = text.lower()
+            return True if lower in _TRUE else False if lower in _FALSE else text
+        case "list":
+            return [part.strip() for part in text.split(",") if part.strip()]
+        case "string" | "url":
+            return text
+
+
+_TYPES: Final[Mapping[str, type]] = {
+    "string": str,
+    "url": str,
+    "integer": int,
+    "number": float,
+    "boolean": bool,
+    "list": list[str],
+}
+
+
+def _checked(source: str, option: Option, value: object) -> OptionValue:
+    try:
+        checked: OptionValue = msgspec.convert(value, _TYPES[option.type], strict=True)
+    except msgspec.ValidationError as error:
+        raise BadLoadField(f"{source} must be of the type {option.type}: {error}") from error
+    if option.choices and checked not in option.choices:
+        raise BadLoadField(f"{source} must be one of {', '.join(option.choices)}")
+    if option.type == "url":
+        assert isinstance(checked, str)
+        return checked_url(source, checked)
+    return checked
+
+
+def checked_url(source: str, text: str) -> str:
+    """A URL this server may talk to, without its trailing slash.
+
+    http or https, a host, no user or password in it, and never a link-local or metadata address, from where a
+    page in the user's browser could read the machine's cloud credentials. Raises: BadLoadField.
+    """
+    try:
+        url = urlsplit(text.strip())
+        host, _ = url.hostname, url.port
+    except ValueError as error:
+        raise BadLoadField(f"{source} is no URL: {error}") from error
+    if url.scheme not in {"http", "https"} or not host:
+        raise BadLoadField(f"{source} must be a URL such as https://host/v1")
+    if url.username is not None or url.password is not None:
+        raise BadLoadField(f"{source} must not hold a user or a password; give the key as api_key")
+    if host.rstrip(".") in _METADATA_HOSTS or _is_link_local(host):
+        raise BadLoadField(f"{source} names a link-local or metadata address, which is never a provider")
+    return text.strip().rstrip("/")
+
+
+def _is_link_local(host: str) -> bool:
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return False
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        return address.ipv4_mapped.is_link_local
+    return address.is_link_local
+
+
+def _key(
+    manifest: Manifest,
+    asked: LoadFields,
+    own: Mapping[str, OptionValue],
+    options: Mapping[str, OptionValue],
+    own_key: Callable[[], str | None],
+) -> str | None:
+    """The load's key, else this server's own, which never goes to an address that a client chose."""
+    key = manifest.declared.key
+    if key.need is KeyNeed.NONE:
+        return None
+    if asked.api_key:
+        return asked.api_key
+    elsewhere = [
+        name
+        for name, option in manifest.declared.options.items()
+        if option.type == "url" and _origin(options[name]) != _origin(own[name])
+    ]
+    found = own_key() if not elsewhere else None
+    if found is None and key.need is KeyNeed.REQUIRED:
+        if elsewhere:
+            raise MissingKey(
+                f"this load names its own {elsewhere[0]}, so it needs its own api_key: "
+                "the key of this server is not sent to an address that a client chose"
+            )
+        raise MissingKey(_how_to_give(manifest))
+    return found
+
+
+def _how_to_give(manifest: Manifest) -> str:
+    ways = ["give api_key with the load"]
+    ways += [f"set the variable {name}" for name in manifest.declared.key.env[:1]]
+    ways.append(f"run: waifu-llm keys set {manifest.name}")
+    return f"{manifest.declared.title} needs an API key: {', or '.join(ways)}"
+
+
+def _origin(value: OptionValue) -> tuple[str, str | None, int | None] | None:
+    if not isinstance(value, str):
+        return None
+    url = urlsplit(value)
+    port = url.port or {"http": 80, "https": 443}.get(url.scheme)
+    return url.scheme, url.hostname, port
