@@ -1,0 +1,101 @@
+"""What waits to be written to one client, in order. Pure: it knows no socket and no clock."""
+
+from collections import deque
+from typing import Final
+
+from waifu_client.protocol import AnyReply, GenerateStreamChunk, RequestId, encode_reply
+
+# A joined chunk stays far below the message limits that client libraries have by default (1 MiB).
+_LONGEST_JOINED_BYTES: Final = 64 * 1024
+
+
+class _Text:
+    """Chunks of one stream that came while the client was behind: they leave as one."""
+
+    __slots__ = ("pieces", "request_id", "size")
+
+    def __init__(self, request_id: RequestId, text: str, size: int) -> None:
+        self.request_id = request_id
+        self.pieces = [text]
+        self.size = size
+
+    def encode(self) -> bytes:
+        return encode_reply(GenerateStreamChunk(unique_request_id=self.request_id, chunk="".join(self.pieces)))
+
+
+class Outbox:
+    """The replies that one client has not been sent yet.
+
+    A batch is everything pending; from `take` to `written` the client counts as behind, and the chunks of one
+    stream that come in between are joined into fewer, larger ones: a stream's text keeps its order and its
+    place before its terminal message. `limit` is in bytes.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._entries: deque[bytes | _Text] = deque()
+        self._joining: dict[object, _Text] = {}
+        self._pending = 0
+        self._behind = False
+
+    @property
+    def pending_bytes(self) -> int:
+        """How much waits, a batch that is being written included."""
+        return self._pending
+
+    @property
+    def overflowing(self) -> bool:
+        """More waits than a client may have."""
+        return self._pending > self._limit
+
+    @property
+    def empty(self) -> bool:
+        """Nothing waits and nothing is being written."""
+        return not self._entries and not self._behind
+
+    def put(self, reply: AnyReply) -> None:
+        """Add a message that is not a chunk."""
+        data = encode_reply(reply)
+        self._entries.append(data)
+        self._pending += len(data)
+
+    def put_chunk(self, stream: object, reply: GenerateStreamChunk) -> None:
+        """Add a chunk of `stream`, a key that no two streams share (ids come back after their terminal message)."""
+        if not self._behind:
+            data = encode_reply(reply)
+            self._entries.append(data)
+            self._pending += len(data)
+            return
+        text = reply.chunk
+        size = len(text) if text.isascii() else len(text.encode())
+        self._pending += size
+        open_text = self._joining.get(stream)
+        if open_text is not None and open_text.size + size <= _LONGEST_JOINED_BYTES:
+            open_text.pieces.append(text)
+            open_text.size += size
+            return
+        self._joining[stream] = entry = _Text(reply.unique_request_id, text, size)
+        self._entries.append(entry)
+
+    def take(self) -> list[bytes]:
+        """Everything pending, as frames to write in this order; `written` follows before the next `take`."""
+        batch = [entry if isinstance(entry, bytes) else entry.encode() for entry in self._entries]
+        self._entries.clear()
+        self._joining.clear()
+        self._pending = sum(map(len, batch))
+        self._behind = True
+        return batch
+
+    def frame_written(self, size: int) -> None:
+        """One frame of the batch left."""
+        self._pending -= size
+
+    def written(self) -> None:
+        """The whole batch left: the client is not behind any more."""
+        self._behind = False
+
+    def discard(self) -> None:
+        """The client is gone or given up: forget what waits."""
+        self._entries.clear()
+        self._joining.clear()
+        self._pending = 0
