@@ -168,7 +168,16 @@ def _worker_tests(worker: str) -> list[str]:
 def _tests(report: Report, full: bool, chosen: list[str], env: Mapping[str, str] = {}) -> None:
     results = BUILD / "results.xml"
     results.unlink(missing_ok=True)
-    argv: list[str | Path] = [in_venv("python"), "-m", "pytest", "-q", "-n", PARALLEL, f"--junitxml={results}"]
+    argv: list[str | Path] = [
+        in_venv("python"),
+        "-m",
+        "pytest",
+        "-q",
+        "-n",
+        PARALLEL,
+        "--dist=loadgroup",
+        f"--junitxml={results}",
+    ]
     if not full:
         argv += ["-m", "not full"]
     if shutil.which("node") is None:
