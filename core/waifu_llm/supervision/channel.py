@@ -16,6 +16,7 @@ from waifu_worker.wire import FromWorker, ToWorker
 BAD_LINES: Final = 100
 BAD_LINES_WINDOW_S: Final = 10.0
 UNSENT_LIMIT: Final = 64 * 1024 * 1024
+LAST_LINE_CHARS: Final = 300
 _SHOWN: Final = 200
 
 
@@ -26,13 +27,13 @@ class ChannelFull(Exception):
 class ChannelOwner(Protocol):
     """What a channel tells its supervisor."""
 
-    def received(self, message: FromWorker) -> None:
+    def received(self, channel: "Channel", message: FromWorker) -> None:
         """One message, in the worker's order."""
 
-    def broken(self, why: str) -> None:
+    def broken(self, channel: "Channel", why: str) -> None:
         """The worker breaks the rules of the wire and must be killed; told once."""
 
-    def gone(self, returncode: int) -> None:
+    def gone(self, channel: "Channel", returncode: int) -> None:
         """The process has ended; told once, nothing after it."""
 
 
@@ -49,10 +50,16 @@ class Channel:
         self._errors = bytearray()
         self._child: Child | None = None
         self.last_heard = clock()
+        self.ended = False
 
     def attach(self, child: Child) -> None:
         """The process is there; until then nothing can be sent."""
         self._child = child
+
+    @property
+    def attached(self) -> bool:
+        """Whether there is a process."""
+        return self._child is not None
 
     @property
     def child(self) -> Child:
@@ -83,7 +90,7 @@ class Channel:
             except framing.DECODE_ERRORS as error:
                 self._bad_line(line, error)
             else:
-                self._owner.received(message)
+                self._owner.received(self, message)
 
     def _bad_line(self, line: bytes, error: Exception) -> None:
         now = self._clock()
@@ -96,7 +103,7 @@ class Channel:
     def _break(self, why: str) -> None:
         if not self._broken:
             self._broken = True
-            self._owner.broken(why)
+            self._owner.broken(self, why)
 
     def errors(self, data: bytes) -> None:
         """Bytes of the worker's stderr: logged, and the last of them kept."""
@@ -108,11 +115,11 @@ class Channel:
         """The process has ended. Half a line it may have left is dropped with it."""
         self._broken = True
         self._log.flush()
-        self._owner.gone(returncode)
+        self.ended = True
+        self._owner.gone(self, returncode)
 
-    def last_error(self) -> str:
-        """The last line of stderr that says anything, or ""."""
-        for line in reversed(self._errors.decode("utf-8", "replace").splitlines()):
-            if line.strip():
-                return line.strip()
-        return ""
+    def details(self) -> str:
+        """How a sentence about this worker's end goes on: its last words, and where its log is."""
+        lines = [line.strip() for line in self._errors.decode("utf-8", "replace").splitlines()]
+        last = next((line for line in reversed(lines) if line), "")[-LAST_LINE_CHARS:]
+        return f": {last} (log: {self._log.file})" if last else f" (log: {self._log.file})"

@@ -1,0 +1,167 @@
+"""One distinct set of load fields in one worker: who holds it, whether the worker has it, its model list."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Hashable
+from typing import Final
+
+from waifu_llm.errors import ModuleError, ProviderDown
+from waifu_llm.supervision.channel import Channel
+from waifu_llm.supervision.exchange import Exchange
+from waifu_llm.supervision.fields import LoadPlan
+from waifu_llm.supervision.jobs import LoadProgress, ModelList
+from waifu_llm.supervision.supervisor import OnProgress, Supervisor
+from waifu_worker.wire import Done, Load, Models, Progress
+
+MODELS_FRESH_S: Final = 60.0
+MODELS_WAIT_S: Final = 0.7
+
+
+class Context:
+    """A load that clients share: it satisfies `jobs.Loaded` and stays valid across stops, crashes and unloads."""
+
+    def __init__(self, ctx: int, plan: LoadPlan, supervisor: Supervisor) -> None:
+        self.ctx = ctx
+        self.plan = plan
+        self.supervisor = supervisor
+        self.holders: set[Hashable] = set()
+        self.running = 0
+        self.warning: str | None = None
+        self._models = ModelList(())
+        self._models_read = 0.0
+        self._loop = asyncio.get_running_loop()
+        self._loaded_on: Channel | None = None
+        self._loading: asyncio.Task[None] | None = None
+        self._refreshing: asyncio.Task[None] | None = None
+        self._waiters = 0
+        self._listeners: set[OnProgress] = set()
+
+    @property
+    def provider(self) -> str:
+        """The provider's name."""
+        return self.plan.manifest.name
+
+    @property
+    def in_use(self) -> bool:
+        """Whether anybody holds it, waits for it or generates with it."""
+        return bool(self.holders) or self._waiters > 0 or self.running > 0
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the process that is ready now has this context."""
+        return self._loaded_on is not None and self._loaded_on is self.supervisor.channel
+
+    async def ensure(self, *, by_load: bool, on_progress: OnProgress | None = None) -> None:
+        """Return when the worker is ready and has this context.
+
+        Cancelling it is safe: a build and a start go on; the load itself stops when nobody waits any more.
+        Raises: ModuleError.
+        """
+        if self.is_ready:
+            return
+        self._waiters += 1
+        if on_progress is not None:
+            self._listeners.add(on_progress)
+        if self._loading is None or self._loading.done():
+            self._loading = self._loop.create_task(self._load(by_load=by_load))
+        loading = self._loading
+        try:
+            await asyncio.shield(loading)
+        except asyncio.CancelledError:
+            if self._waiters == 1 and not loading.done():
+                loading.cancel()
+                # The shield's inner task ends by itself; its end is looked at so that it is never "not retrieved".
+                loading.add_done_callback(_look_at)
+                self._loading = None
+            raise
+        finally:
+            self._waiters -= 1
+            if on_progress is not None:
+                self._listeners.discard(on_progress)
+
+    async def _load(self, *, by_load: bool) -> None:
+        await self.supervisor.ensure_ready(by_load=by_load, on_progress=self._tell)
+        channel = self.supervisor.channel
+        message = Load(
+            id=0,
+            ctx=self.ctx,
+            api_key=self.plan.api_key,
+            options=dict(self.plan.options),
+            preload_model_id=self.plan.preload_model_id,
+        )
+        self._tell(LoadProgress("provider", "checking the credentials", None))
+        limit_s = self.supervisor.settings.key_check_s
+        try:
+            async with asyncio.timeout(limit_s) as limit:
+                done = await self._ask(message, self._relay(limit))
+        except TimeoutError as error:
+            raise ProviderDown(
+                f"{self.plan.manifest.declared.title} did not answer the credential check within {limit_s:g} s; "
+                "is the network up, is base_url right?"
+            ) from error
+        self.warning = done.warning
+        self._keep(done)
+        self._loaded_on = channel
+
+    def _relay(self, limit: asyncio.Timeout) -> Callable[[Progress], None]:
+        def relay(progress: Progress) -> None:
+            if progress.stage == "model" and not limit.expired():
+                limit.reschedule(None)  # a preload or a pull may take any time
+            self._tell(LoadProgress(progress.stage, progress.detail, progress.fraction))
+
+        return relay
+
+    def _tell(self, progress: LoadProgress) -> None:
+        for listener in tuple(self._listeners):
+            listener(progress)
+
+    def _keep(self, done: Done) -> None:
+        self._models = ModelList(done.models or (), done.warning)
+        self._models_read = self._loop.time()
+
+    async def models(self) -> ModelList:
+        """The list read last; read again where it is old, if the provider answers in time. Cancelling is safe."""
+        if self.is_ready and self._loop.time() - self._models_read > MODELS_FRESH_S:
+            if self._refreshing is None or self._refreshing.done():
+                self._refreshing = self._loop.create_task(self._refresh())
+            await asyncio.wait({self._refreshing}, timeout=MODELS_WAIT_S)
+        return self._models
+
+    async def _refresh(self) -> None:
+        # The old list stands where the provider cannot be asked now; the next call tries again.
+        with contextlib.suppress(ModuleError):
+            self._keep(await self._ask(Models(id=0, ctx=self.ctx)))
+
+    async def _ask(self, message: Load | Models, on_progress: Callable[[Progress], None] | None = None) -> Done:
+        """Submit a request and wait for its end. Cancelling it cancels the request. Raises: ModuleError."""
+        future: asyncio.Future[Done] = self._loop.create_future()
+
+        def ended(end: Done | ModuleError) -> None:
+            if future.done():
+                return
+            if isinstance(end, ModuleError):
+                future.set_exception(end)
+            else:
+                future.set_result(end)
+
+        exchange = Exchange(ended, is_load=isinstance(message, Load))
+        if on_progress is not None:
+            exchange.progress = on_progress
+        self.supervisor.submit(exchange, message)
+        try:
+            return await future
+        except asyncio.CancelledError:
+            self.supervisor.cancel(exchange)
+            raise
+
+    async def close(self) -> None:
+        """End what this context still does. Called once, when the pool closes."""
+        tasks = [task for task in (self._loading, self._refreshing) if task is not None and not task.done()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _look_at(task: asyncio.Task[None]) -> None:
+    if not task.cancelled():
+        task.exception()
