@@ -98,11 +98,14 @@ class Provider(ABC):
     `samplers` names the optional sampling parameters (top_p, top_k, ...) that the provider uses; the runtime
     reports the others as ignored. `takes_stop_ids` and `takes_prompt` say whether token ids work as stops
     and whether raw text can be completed; where they do not, the runtime answers INVALID_PROMPT.
+    `thinks_in_text` says that models write their thinking into the answer: the runtime then takes a
+    `<think>...</think>` at the start of it away.
     """
 
     samplers: ClassVar[frozenset[str]] = frozenset()
     takes_stop_ids: ClassVar[bool] = False
     takes_prompt: ClassVar[bool] = False
+    thinks_in_text: ClassVar[bool] = False
 
     @abstractmethod
     async def load(self, request: LoadRequest) -> LoadResult:

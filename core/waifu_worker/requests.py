@@ -1,0 +1,232 @@
+"""What a worker is asked: its load contexts, one owned task per request, and how each ends exactly once."""
+
+import asyncio
+import contextlib
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Coroutine, Iterator
+from dataclasses import dataclass, field
+from typing import Final, TypeAlias, assert_never
+
+from waifu_worker.framing import LineTooLong, encode
+from waifu_worker.generation import Outlet, Ticket, generate
+from waifu_worker.provider import LoadRequest, Provider, ProviderError
+from waifu_worker.scrub import Scrubber
+from waifu_worker.wire import Cancel, Code, Done, Failed, Generate, Load, Models, Progress, ToWorker, Unload
+
+_LONGEST_MESSAGE: Final = 1000
+
+_Work: TypeAlias = Callable[[], Coroutine[None, None, Done]]
+
+
+@dataclass(slots=True, eq=False)
+class _Context:
+    """One set of load fields: its provider, ready once loaded, closed once retired and used by nobody."""
+
+    provider: Provider
+    ready: bool = False
+    retired: bool = False
+    users: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class _Running:
+    """One request that runs."""
+
+    ticket: Ticket
+    ctx: int
+    loads: bool
+    started: bool = False
+    task: asyncio.Task[None] | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Requests:
+    """Everything that runs in a worker. Its methods belong to the event loop; none but `close` waits.
+
+    `make` gives a new Provider object, `outlet` takes the answers.
+    """
+
+    make: Callable[[], Provider]
+    outlet: Outlet
+    _contexts: dict[int, _Context] = field(default_factory=dict)
+    _running: dict[int, _Running] = field(default_factory=dict)
+    _closing: set[asyncio.Task[None]] = field(default_factory=set)
+    _scrubber: Scrubber = field(default_factory=Scrubber)
+
+    def handle(self, message: ToWorker) -> None:
+        """Begin what the core asks for. A cancel or an unload of what is not there is ignored."""
+        match message:
+            case Load():
+                self._scrubber.add(message.api_key)
+                self._start(message, lambda: self._load(message))
+            case Models():
+                self._start(message, lambda: self._models(message))
+            case Generate():
+                self._start(message, lambda: self._generate(message))
+            case Cancel():
+                self._cancel(self._running.get(message.id))
+            case Unload():
+                self._unload(message.ctx)
+            case _:
+                assert_never(message)
+
+    async def close(self) -> None:
+        """Cancel what runs and close every provider. Unbounded: the caller bounds it."""
+        running = list(self._running.values())
+        for request in running:
+            self._cancel(request)
+        await asyncio.gather(*(request.task for request in running if request.task is not None))
+        for ctx in list(self._contexts):
+            self._unload(ctx)
+        await asyncio.gather(*self._closing)
+
+    def _start(self, message: Load | Models | Generate, work: _Work) -> None:
+        if message.id in self._running:
+            sys.stderr.write(f"skipped a second request with the id {message.id}\n")
+            return
+        request = _Running(Ticket(self._complain), message.ctx, isinstance(message, Load))
+        self._running[message.id] = request
+        request.task = asyncio.get_running_loop().create_task(self._serve(message.id, request, work))
+
+    async def _serve(self, request_id: int, request: _Running, work: _Work) -> None:
+        request.started = True
+        answer: Done | Failed | None = None
+        if not request.ticket.cancelled:
+            try:
+                answer = await work()
+            except BaseException as error:  # also SystemExit: a library that gives up must not take the others along
+                answer = self._failed(request_id, error)
+        if answer is None or request.ticket.cancelled:
+            answer = Failed(id=request_id, error=Code.INTERRUPT, message="cancelled")
+        del self._running[request_id]
+        try:
+            line = encode(answer)
+        except LineTooLong as error:
+            line = encode(self._failed(request_id, error))
+        self.outlet.write(line)
+
+    def _cancel(self, request: _Running | None) -> None:
+        if request is None or request.ticket.cancelled:
+            return
+        request.ticket.cancelled = True
+        # A task that never ran would end without a word: it looks at the ticket when it starts.
+        if request.started and request.task is not None:
+            request.task.cancel()
+
+    async def _load(self, message: Load) -> Done:
+        context = _Context(self.make())
+        self._retire(message.ctx)
+        self._contexts[message.ctx] = context
+        try:
+            with self._using(context):
+                result = await context.provider.load(
+                    LoadRequest(message.api_key, message.options, message.preload_model_id, self._reporter(message.id))
+                )
+        except BaseException:
+            if self._contexts.get(message.ctx) is context:
+                self._retire(message.ctx)
+            raise
+        context.ready = True
+        warning = None if result.warning is None else self._clean(result.warning)
+        return Done(id=message.id, models=tuple(result.models), warning=warning)
+
+    async def _models(self, message: Models) -> Done:
+        with self._using(self._ready(message.ctx)) as provider:
+            return Done(id=message.id, models=tuple(await provider.models()))
+
+    async def _generate(self, message: Generate) -> Done:
+        with self._using(self._ready(message.ctx)) as provider:
+            return await generate(provider, message, self.outlet, self._running[message.id].ticket)
+
+    def _ready(self, ctx: int) -> _Context:
+        context = self._contexts.get(ctx)
+        if context is None:
+            raise ProviderError(Code.UNEXPECTED, "the provider is not loaded here: load it again")
+        if not context.ready:
+            raise ProviderError(Code.UNEXPECTED, "the provider's load is still running: wait for its end")
+        return context
+
+    @contextlib.contextmanager
+    def _using(self, context: _Context) -> Iterator[Provider]:
+        """Keep a context's provider open, also where the context is retired meanwhile."""
+        context.users += 1
+        try:
+            yield context.provider
+        finally:
+            context.users -= 1
+            self._close_unused(context)
+
+    def _unload(self, ctx: int) -> None:
+        """Forget a context: a load of it has nobody left who waits, what generates in it may finish."""
+        for request in self._running.values():
+            if request.loads and request.ctx == ctx:
+                self._cancel(request)
+        self._retire(ctx)
+
+    def _retire(self, ctx: int) -> None:
+        context = self._contexts.pop(ctx, None)
+        if context is not None:
+            context.retired = True
+            self._close_unused(context)
+
+    def _close_unused(self, context: _Context) -> None:
+        if context.retired and not context.users:
+            task = asyncio.get_running_loop().create_task(self._close_provider(context.provider))
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
+
+    async def _close_provider(self, provider: Provider) -> None:
+        try:
+            await provider.close()
+        except Exception as error:
+            self._complain(error)
+
+    def _reporter(self, request_id: int) -> Callable[[str, str, float | None], None]:
+        """The `report` of one load; may be called from any thread, and is silent once the load has ended."""
+        loop = asyncio.get_running_loop()
+
+        def send(stage: str, detail: str, fraction: float | None) -> None:
+            if request_id in self._running:
+                if fraction is not None:
+                    fraction = min(max(fraction, 0.0), 1.0)
+                progress = Progress(id=request_id, stage=stage, detail=self._clean(detail), fraction=fraction)
+                self.outlet.write(encode(progress))
+
+        def report(stage: str, detail: str, fraction: float | None) -> None:
+            # In order with the load's own end where it comes from the loop itself.
+            if threading.get_ident() == loop_thread:
+                send(stage, detail, fraction)
+            else:
+                loop.call_soon_threadsafe(send, stage, detail, fraction)
+
+        loop_thread = threading.get_ident()
+        return report
+
+    def _failed(self, request_id: int, error: BaseException) -> Failed:
+        """Any exception as the core is told it; one that the provider did not mean goes to the log as well."""
+        if isinstance(error, ProviderError):
+            return Failed(
+                id=request_id,
+                error=error.code,
+                message=self._clean(error.message),
+                reason=error.reason,
+                retry_after_ms=error.retry_after_ms,
+                http_status=error.http_status,
+                provider_code=None if error.provider_code is None else self._clean(error.provider_code),
+            )
+        if not isinstance(error, asyncio.CancelledError):
+            self._complain(error)
+        if isinstance(error, MemoryError):
+            message = "the worker is out of memory: use a smaller model or a shorter prompt"
+            return Failed(id=request_id, error=Code.UNEXPECTED, message=message, reason="out_of_memory")
+        message = self._clean(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)
+        return Failed(id=request_id, error=Code.UNEXPECTED, message=message)
+
+    def _clean(self, text: str) -> str:
+        return self._scrubber.scrub(text)[:_LONGEST_MESSAGE]
+
+    def _complain(self, error: BaseException) -> None:
+        """The traceback, without locals and keys, to the log."""
+        sys.stderr.write(self._scrubber.scrub("".join(traceback.format_exception(error))))
