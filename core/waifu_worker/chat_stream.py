@@ -1,0 +1,203 @@
+"""Reads the answer of an OpenAI-style API: bytes in, pieces of text and the way it ended out. Pure."""
+
+import json
+from typing import Final
+
+import msgspec
+
+from waifu_worker.framing import DECODE_ERRORS
+from waifu_worker.http_errors import Refusal, details_of, failure, read_details
+from waifu_worker.provider import Finish, ProviderError
+from waifu_worker.sse import Event, EventSplitter, EventTooLong
+from waifu_worker.upstream import Upstream
+from waifu_worker.wire import Code, Usage
+
+_REPLACEMENT: Final = "\N{REPLACEMENT CHARACTER}"
+_REASONS: Final = {"length": "length", "max_tokens": "length", "content_filter": "content_filter"}
+_BROKEN_OFF: Final = frozenset({"error", "insufficient_system_resource"})
+
+
+class _Delta(msgspec.Struct, gc=False):
+    content: str | None = None
+    refusal: str | None = None
+
+
+class _Choice(msgspec.Struct, gc=False):
+    delta: _Delta | None = None
+    message: _Delta | None = None
+    text: str | None = None
+    finish_reason: str | None = None
+
+
+class _Event(msgspec.Struct, gc=False):
+    choices: list[_Choice] | None = None
+    usage: object = None
+    error: object = None
+    x_groq: object = None
+
+
+_decode: Final = msgspec.json.Decoder(_Event).decode
+
+
+class AnswerReader:
+    """Collects one answer. `failure` is set where the service broke off.
+
+    `ended`: the service said that the answer is complete; `done`: it said that nothing more comes.
+    """
+
+    def __init__(self, upstream: Upstream, model: str) -> None:
+        self.failure: ProviderError | None = None
+        self.ended = False
+        self.done = False
+        self._upstream = upstream
+        self._model = model
+        self._splitter = EventSplitter()
+        self._reason: str | None = None
+        self._usage: Usage | None = None
+        self._any_text = False
+        self._half = ""
+        self._cut = False
+
+    @property
+    def over(self) -> bool:
+        """Whether no more text is to be expected."""
+        return self.ended or self._cut or self.failure is not None
+
+    def feed(self, data: bytes) -> list[str]:
+        """The pieces of text in one read of the stream, never empty ones."""
+        try:
+            events = self._splitter.feed(data)
+        except EventTooLong as error:
+            self._fail(f"{self._upstream.title} sends what never ends ({error})")
+            return []
+        return self._texts(events)
+
+    def end(self) -> list[str]:
+        """The text in what the end of the stream leaves; half an event is no failure but a cut."""
+        self._cut = True
+        return self._texts(self._splitter.finish())
+
+    def whole(self, body: bytes) -> list[str]:
+        """The text of an answer that came as one JSON body, from a service that doesn't stream."""
+        texts = self._texts([(b"", body)])
+        self.ended = self.done = True
+        return texts
+
+    def finish(self, max_output_length: int, ignored: tuple[str, ...]) -> Finish:
+        """The end of a complete answer. Raises: ProviderError where it is a failure all the same."""
+        match self._reason:
+            case reason if reason in _BROKEN_OFF:
+                raise ProviderError(
+                    Code.UNEXPECTED,
+                    f"{self._upstream.title} broke the answer off ({reason}). Try again.",
+                    reason="provider_down",
+                )
+            case "content_filter" if not self._any_text:
+                raise ProviderError(
+                    Code.INVALID_PROMPT,
+                    f"{self._upstream.title} withholds the answer by its policy. Change the messages.",
+                    reason="refused",
+                )
+        reason = None if self._reason is None else _REASONS.get(self._reason, "stop")
+        warning = None
+        if reason == "length" and not self._any_text:
+            warning = (
+                f"the answer is empty: the model used all {max_output_length} tokens before its first word,"
+                " as models that think do. Raise max_output_length."
+            )
+        return Finish(reason=reason, usage=self._usage, ignored=ignored, warning=warning)
+
+    def _texts(self, events: list[Event]) -> list[str]:
+        texts: list[str] = []
+        for name, data in events:
+            try:
+                event = _decode(data)
+            except DECODE_ERRORS:
+                if not self._odd(name, data, texts):
+                    break
+                continue
+            if event.choices:
+                self._choice(event.choices[0], texts)
+            if name or event.error is not None or event.usage is not None or event.x_groq is not None:
+                self._beside(name, data, event)
+                if self.failure is not None:
+                    break
+        return texts
+
+    def _choice(self, choice: _Choice, texts: list[str]) -> None:
+        delta = choice.delta or choice.message
+        text = choice.text if delta is None else delta.content or delta.refusal or choice.text
+        if text:
+            if self._half:
+                text, self._half = _REPLACEMENT + text, ""
+            texts.append(text)
+            self._any_text = True
+        if choice.finish_reason is not None:
+            self._reason = choice.finish_reason
+            self.ended = True
+
+    def _beside(self, name: bytes, data: bytes, event: _Event) -> None:
+        """What few events have: an error, the usage, a name."""
+        extra = event.x_groq if isinstance(event.x_groq, dict) else {}
+        error = event.error if event.error is not None else extra.get("error")
+        if name == b"error" or error is not None:
+            details = read_details(data) if error is None else details_of(error)
+            self.failure = failure(self._upstream, Refusal(None, details, model=self._model))
+        self._usage = _usage(event.usage or extra.get("usage")) or self._usage
+
+    def _odd(self, name: bytes, data: bytes, texts: list[str]) -> bool:
+        """An event that the fast decoder refuses; false where the stream can't be read on."""
+        if data.strip() == b"[DONE]":
+            self.ended = self.done = True
+            return True
+        if name == b"error":
+            details = details_of(data.decode("utf-8", "replace"))
+            self.failure = failure(self._upstream, Refusal(None, details, model=self._model))
+            return False
+        if name not in (b"", b"message"):
+            return True
+        try:
+            event = msgspec.convert(json.loads(data), _Event)
+        except (ValueError, RecursionError, msgspec.ValidationError):
+            if self._cut:
+                return False
+            self._fail(f"{self._upstream.title} sends an event that is no JSON of its kind")
+            return False
+        if event.choices:
+            self._halved(event.choices[0], texts)
+        return True
+
+    def _halved(self, choice: _Choice, texts: list[str]) -> None:
+        """Text with half a surrogate pair: services cut between the escapes of one character."""
+        found: list[str] = []
+        half, self._half = self._half, ""
+        self._choice(choice, found)
+        text = half + "".join(found)
+        if text and "\ud800" <= text[-1] <= "\udbff":
+            text, self._half = text[:-1], text[-1]
+        text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        if text:
+            texts.append(text)
+
+    def _fail(self, what: str) -> None:
+        self.failure = ProviderError(Code.UNEXPECTED, f"{what}. Try again, or check base_url.")
+
+
+def _usage(value: object) -> Usage | None:
+    """Token counts where they are what they should be; a service's slip there costs no answer."""
+    try:
+        counts = msgspec.convert(value, _Counts)
+    except msgspec.ValidationError:
+        return None
+    total = counts.prompt_tokens + counts.completion_tokens
+    return Usage(
+        prompt_tokens=counts.prompt_tokens,
+        completion_tokens=counts.completion_tokens,
+        total_tokens=counts.total_tokens or total,
+    )
+
+
+class _Counts(msgspec.Struct):
+    prompt_tokens: int
+    completion_tokens: int = 0
+    total_tokens: int = 0

@@ -1,0 +1,174 @@
+"""HTTP as the workers of web services need it, over the `aiohttp` that a worker hands in.
+
+Only a worker's own environment has `aiohttp`, so this module never imports it. What it settles once for all
+providers: no time limit but the one for connecting (the core owns deadlines), no retries, no redirects, no
+cookies, no `.netrc`, no compression, bounded bodies, the user's proxies, and errors as `ProviderError`.
+"""
+
+import asyncio
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Protocol
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+import msgspec
+
+from waifu_worker import __version__
+from waifu_worker.http_errors import Refusal, failure, read_details, retry_after_ms
+from waifu_worker.provider import ProviderError
+from waifu_worker.upstream import Upstream
+from waifu_worker.wire import Code
+
+if TYPE_CHECKING:
+    import aiohttp
+
+CONNECT_S: Final = 10.0
+ERROR_BODY_S: Final = 5.0
+ERROR_BODY_BYTES: Final = 64 * 1024
+ANSWER_BYTES: Final = 8 * 1024 * 1024
+# Longer than the pauses of a conversation: a new TLS connection costs as much as the first words.
+_KEEP_ALIVE_S: Final = 60.0
+
+
+class HttpLibrary(Protocol):
+    """What is used of the module `aiohttp`."""
+
+    @property
+    def ClientSession(self) -> "type[aiohttp.ClientSession]": ...  # noqa: D102
+    @property
+    def ClientTimeout(self) -> "type[aiohttp.ClientTimeout]": ...  # noqa: D102
+    @property
+    def TCPConnector(self) -> "type[aiohttp.TCPConnector]": ...  # noqa: D102
+    @property
+    def DummyCookieJar(self) -> "type[aiohttp.DummyCookieJar]": ...  # noqa: D102
+    @property
+    def ClientError(self) -> type[Exception]: ...  # noqa: D102
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole answer that was read to its end, or to the limit where it is a failure."""
+
+    status: int
+    content_type: str
+    body: bytes
+
+
+class HttpClient:
+    """One service's connections; made on the running loop, closed with `close`.
+
+    `network_errors` are the exceptions that reading a response may raise; `lost` makes a ProviderError of them.
+    """
+
+    def __init__(self, library: HttpLibrary, upstream: Upstream, headers: Mapping[str, str | None]) -> None:
+        self.upstream = upstream
+        self.network_errors: Final = (library.ClientError, OSError, TimeoutError)
+        self._session = library.ClientSession(
+            connector=library.TCPConnector(limit=0, keepalive_timeout=_KEEP_ALIVE_S),
+            timeout=library.ClientTimeout(total=None, sock_connect=CONNECT_S),
+            cookie_jar=library.DummyCookieJar(),
+            # trust_env would read .netrc as well, in a thread, for every request, and refuse our key where it has one.
+            proxy=_proxy(upstream.base_url),
+            headers={
+                "User-Agent": f"waifu-llm/{__version__}",
+                "Accept-Encoding": "identity",
+                **{name: value for name, value in headers.items() if value is not None},
+            },
+        )
+
+    async def close(self) -> None:
+        """Close every connection, also those in use."""
+        await self._session.close()
+
+    async def stream(self, path: str, body: Mapping[str, object]) -> "aiohttp.ClientResponse":
+        """Post `body` as JSON; the response has its headers only and any status. The caller must close it.
+
+        Cancelling it is safe: the connection is closed. Raises: ProviderError where the service can't be reached.
+        """
+        headers = {"Content-Type": "application/json", "Accept": "text/event-stream"}
+        try:
+            return await self._session.post(
+                self.upstream.base_url + path, data=msgspec.json.encode(body), headers=headers, allow_redirects=False
+            )
+        except self.network_errors as error:
+            raise self._unreachable(error) from error
+
+    async def get(self, path: str) -> bytes:
+        """The body behind `path`. Cancelling it is safe. Raises: ProviderError for everything but success."""
+        try:
+            response = await self._session.get(self.upstream.base_url + path, allow_redirects=False)
+        except self.network_errors as error:
+            raise self._unreachable(error) from error
+        try:
+            if not is_success(response):
+                raise failure(self.upstream, await self.refusal(response))
+            return await self.read(response)
+        finally:
+            response.close()
+
+    async def read(self, response: "aiohttp.ClientResponse") -> bytes:
+        """The whole body of a success. Raises: ProviderError where it breaks off or is over `ANSWER_BYTES`."""
+        try:
+            body = await _read(response, ANSWER_BYTES)
+        except self.network_errors as error:
+            raise self.lost(error) from error
+        if len(body) > ANSWER_BYTES:
+            raise ProviderError(
+                Code.UNEXPECTED, f"{self.upstream.title} sends an answer of more than {ANSWER_BYTES >> 20} MiB"
+            )
+        return body
+
+    async def refusal(self, response: "aiohttp.ClientResponse", model: str | None = None) -> Refusal:
+        """What a failed response says; as much of its body as comes in time."""
+        body = bytearray()
+        with suppress(*self.network_errors):
+            async with asyncio.timeout(ERROR_BODY_S):
+                await _read(response, ERROR_BODY_BYTES, body)
+        return Refusal(
+            response.status,
+            read_details(bytes(body)),
+            retry_after_ms(response.headers, time.time()),
+            model,
+            response.headers.get("Location"),
+        )
+
+    def lost(self, error: Exception) -> ProviderError:
+        """The error for a connection that broke in the middle of an answer."""
+        return ProviderError(
+            Code.UNEXPECTED,
+            f"the connection to {self.upstream.title} at {self.upstream.host} broke in the middle of the answer"
+            f" ({self._named(error)}). Try again.",
+            reason="truncated",
+        )
+
+    def _unreachable(self, error: Exception) -> ProviderError:
+        return ProviderError(
+            Code.UNEXPECTED,
+            f"{self.upstream.title} can't be reached at {self.upstream.host} ({self._named(error)})."
+            " Check the network, the proxy variables and base_url, then try again.",
+            reason="provider_down",
+        )
+
+    def _named(self, error: Exception) -> str:
+        return self.upstream.quote(str(error)) or type(error).__name__
+
+
+def is_success(response: "aiohttp.ClientResponse") -> bool:
+    """Whether the status is one of 2xx; redirects are failures."""
+    return 200 <= response.status < 300
+
+
+async def _read(response: "aiohttp.ClientResponse", limit: int, into: bytearray | None = None) -> bytes:
+    body = bytearray() if into is None else into
+    while len(body) <= limit and (data := await response.content.readany()):
+        body += data
+    return bytes(body)
+
+
+def _proxy(url: str) -> str | None:
+    parts = urlsplit(url)
+    proxy = getproxies().get(parts.scheme)
+    return proxy if proxy and not proxy_bypass(parts.hostname or "") else None

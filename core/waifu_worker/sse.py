@@ -1,0 +1,87 @@
+"""Server-sent events out of raw bytes: split at LF, CR and CRLF only, whole buffers at once. Pure.
+
+Text splitters are of no use here: they also split at U+0085 and U+2028, which a model may well write.
+"""
+
+from typing import Final, TypeAlias
+
+# (name, data): the name is b"" where the event has none; several data lines are joined with LF.
+Event: TypeAlias = tuple[bytes, bytes]
+
+MAX_EVENT_BYTES: Final = 4 * 1024 * 1024
+_BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
+
+
+class EventTooLong(Exception):
+    """An event went over the limit; whoever sends it will never end it."""
+
+
+class EventSplitter:
+    """Splits a byte stream into events; holds at most one event of `limit` bytes and one read."""
+
+    def __init__(self, limit: int = MAX_EVENT_BYTES) -> None:
+        self._limit = limit
+        self._parts: list[bytes] = []
+        self._held = 0
+        self._newline = b""
+        self._after_cr = False
+
+    def feed(self, data: bytes) -> list[Event]:
+        """The events that `data` completes.
+
+        Raises: EventTooLong, after which the splitter must not be used again.
+        """
+        if self._after_cr or b"\r" in data:
+            data = self._with_lf_only(data)
+        blocks = (self._newline + data).split(b"\n\n")
+        rest = blocks.pop()
+        if blocks and self._parts:
+            self._parts.append(blocks[0])
+            blocks[0] = b"".join(self._parts)
+            self._parts, self._held = [], 0
+        self._hold(rest)
+        events = []
+        for block in blocks:
+            if block.startswith(b"data: ") and b"\n" not in block:
+                events.append((b"", block[6:]))
+            elif (event := _parse(block)) is not None:
+                events.append(event)
+        return events
+
+    def finish(self) -> list[Event]:
+        """What the end of the stream leaves: many servers send no blank line after their last event."""
+        event = _parse(b"".join(self._parts))
+        self._parts, self._held = [], 0
+        return [] if event is None else [event]
+
+    def _hold(self, rest: bytes) -> None:
+        # The line end goes before the next read, so that a blank line split over two reads is found without
+        # joining and searching all that is held: a slow sender of a long event would cost quadratic time.
+        self._newline = b"\n" if rest.endswith(b"\n") else b""
+        rest = rest.removesuffix(b"\n")
+        if rest:
+            self._parts.append(rest)
+            self._held += len(rest)
+        if self._held > self._limit:
+            raise EventTooLong(f"an event is over the limit of {self._limit} bytes")
+
+    def _with_lf_only(self, data: bytes) -> bytes:
+        if self._after_cr and data.startswith(b"\n"):
+            data = data[1:]
+            self._after_cr = False
+        if data:
+            self._after_cr = data.endswith(b"\r")
+        return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+
+
+def _parse(block: bytes) -> Event | None:
+    """An event with all its fields; None for one without data (comments, blank lines, ids)."""
+    name = b""
+    data: list[bytes] = []
+    for line in block.removeprefix(_BYTE_ORDER_MARK).split(b"\n"):
+        field, _, value = line.partition(b":")
+        if field == b"data":
+            data.append(value.removeprefix(b" "))
+        elif field == b"event":
+            name = value.removeprefix(b" ")
+    return (name, b"\n".join(data)) if data else None
