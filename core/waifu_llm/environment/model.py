@@ -37,6 +37,43 @@ class Environment:
 
 
 @dataclass(frozen=True, slots=True)
+class Estimate:
+    """What an install takes at most: the download in megabytes, and bytes on the disk against what is free there."""
+
+    download_mb: float
+    needed_bytes: int
+    free_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """Bytes on disk: `own` would be free without the folder, `shared` belong to others too, by hard links."""
+
+    own: int = 0
+    shared: int = 0
+
+    def __add__(self, other: "Size") -> "Size":
+        return Size(self.own + other.own, self.shared + other.shared)
+
+
+@dataclass(frozen=True, slots=True)
+class Installed:
+    """An environment folder as it lies on the disk, whether anybody still needs it or not."""
+
+    name: str
+    folder: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """What became of a folder that was to go: removed, giving `freed` bytes, or `kept` for a reason (a sentence)."""
+
+    folder: Path
+    freed: int = 0
+    kept: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class BuildProgress:
     """How far a build is; `fraction` 0..1, or None where it is not known."""
 
