@@ -9,19 +9,17 @@ from abc import abstractmethod
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar, Final, TypeAlias
+from typing import ClassVar, Final, TypeAlias
 
 import msgspec
 
 from waifu_worker.chat_stream import AnswerReader
 from waifu_worker.framing import DECODE_ERRORS
-from waifu_worker.http_client import HttpClient, is_success
+from waifu_worker.http_client import Body, HttpClient, Response, is_success
 from waifu_worker.http_errors import failure, refused_field, refuses_only_value
+from waifu_worker.messages import name_in_front
 from waifu_worker.provider import GenerateRequest, LoadRequest, LoadResult, Piece, Provider, ProviderError
 from waifu_worker.wire import ChatMessage, Code, ModelInfo, Params
-
-if TYPE_CHECKING:
-    import aiohttp
 
 JsonValue: TypeAlias = "str | int | float | bool | Sequence[JsonValue] | Mapping[str, JsonValue] | None"
 
@@ -87,11 +85,9 @@ class Dialect:
         return *ignored, *(ours for ours in given if self.samplers[ours] not in sent)
 
     def _message(self, message: ChatMessage) -> dict[str, str]:
-        if not message.name:
-            return {"role": message.role, "content": message.content}
-        if self.names is not None and self.names.fullmatch(message.name):
+        if self.names is not None and message.name and self.names.fullmatch(message.name):
             return {"role": message.role, "content": message.content, "name": message.name}
-        return {"role": message.role, "content": f"{message.name}: {message.content}"}
+        return {"role": message.role, "content": name_in_front(message).content}
 
 
 class RefusedFields:
@@ -158,7 +154,7 @@ class ChatCompletions:
             # Not read to its end, the connection is closed here and now, so that the service stops generating.
             response.close()
 
-    async def _read(self, response: "aiohttp.ClientResponse", reader: AnswerReader, streams: bool) -> list[str]:
+    async def _read(self, response: Response, reader: AnswerReader, streams: bool) -> list[str]:
         """The pieces of text in what the service has sent by now, all at once."""
         if not streams:
             return reader.whole(await self._client.read(response))
@@ -168,7 +164,7 @@ class ChatCompletions:
             raise self._client.lost(error) from error
         return reader.feed(data) if data else reader.end()
 
-    async def _rest(self, content: "aiohttp.StreamReader", reader: AnswerReader) -> list[str]:
+    async def _rest(self, content: Body, reader: AnswerReader) -> list[str]:
         """Read on to the end of a complete answer, within narrow limits; whatever goes wrong, it was complete."""
         texts: list[str] = []
         with suppress(*self._client.network_errors):
@@ -180,7 +176,7 @@ class ChatCompletions:
                     await content.readany()
         return texts
 
-    async def _open(self, request: GenerateRequest) -> "tuple[aiohttp.ClientResponse, tuple[str, ...]]":
+    async def _open(self, request: GenerateRequest) -> tuple[Response, tuple[str, ...]]:
         """The response to a request without what the model refuses, and the client's parameters that fell away."""
         dialect, params, base_url = self._dialect, request.params, self._client.upstream.base_url
         fixed = {"model": params.model_id, "messages": dialect.messages(request.messages), "stream": True}

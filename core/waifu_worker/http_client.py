@@ -7,10 +7,9 @@ cookies, no `.netrc`, no compression, bounded bodies, the user's proxies, and er
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import Final, Protocol
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -22,9 +21,6 @@ from waifu_worker.provider import ProviderError
 from waifu_worker.upstream import Upstream
 from waifu_worker.wire import Code
 
-if TYPE_CHECKING:
-    import aiohttp
-
 CONNECT_S: Final = 10.0
 ERROR_BODY_S: Final = 5.0
 ERROR_BODY_BYTES: Final = 64 * 1024
@@ -33,28 +29,68 @@ ANSWER_BYTES: Final = 8 * 1024 * 1024
 _KEEP_ALIVE_S: Final = 60.0
 
 
+class Body(Protocol):
+    """A response's body as it comes in."""
+
+    async def readany(self) -> bytes:
+        """What has come by now; waits where that is nothing. b"" at the end."""
+        ...
+
+    def at_eof(self) -> bool:
+        """Whether everything was read."""
+        ...
+
+
+class Response(Protocol):
+    """A response whose headers are there; `aiohttp.ClientResponse` is one."""
+
+    status: int
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Names in any case."""
+        ...
+
+    @property
+    def content_type(self) -> str:
+        """In lower case, without parameters."""
+        ...
+
+    @property
+    def content(self) -> Body:
+        """The body, decompressed."""
+        ...
+
+    def close(self) -> None:
+        """Give the connection up, unless the body was read to its end."""
+        ...
+
+
+class Session(Protocol):
+    """What is used of an `aiohttp.ClientSession`."""
+
+    def get(self, url: str, *, allow_redirects: bool) -> Awaitable[Response]: ...  # noqa: D102
+
+    def post(  # noqa: D102
+        self, url: str, *, data: bytes, headers: Mapping[str, str], allow_redirects: bool
+    ) -> Awaitable[Response]: ...
+
+    async def close(self) -> None: ...  # noqa: D102
+
+
 class HttpLibrary(Protocol):
     """What is used of the module `aiohttp`."""
 
     @property
-    def ClientSession(self) -> "type[aiohttp.ClientSession]": ...  # noqa: D102
+    def ClientSession(self) -> Callable[..., Session]: ...  # noqa: D102
     @property
-    def ClientTimeout(self) -> "type[aiohttp.ClientTimeout]": ...  # noqa: D102
+    def ClientTimeout(self) -> Callable[..., object]: ...  # noqa: D102
     @property
-    def TCPConnector(self) -> "type[aiohttp.TCPConnector]": ...  # noqa: D102
+    def TCPConnector(self) -> Callable[..., object]: ...  # noqa: D102
     @property
-    def DummyCookieJar(self) -> "type[aiohttp.DummyCookieJar]": ...  # noqa: D102
+    def DummyCookieJar(self) -> Callable[..., object]: ...  # noqa: D102
     @property
     def ClientError(self) -> type[Exception]: ...  # noqa: D102
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A whole answer that was read to its end, or to the limit where it is a failure."""
-
-    status: int
-    content_type: str
-    body: bytes
 
 
 class HttpClient:
@@ -83,7 +119,7 @@ class HttpClient:
         """Close every connection, also those in use."""
         await self._session.close()
 
-    async def stream(self, path: str, body: Mapping[str, object]) -> "aiohttp.ClientResponse":
+    async def stream(self, path: str, body: Mapping[str, object]) -> Response:
         """Post `body` as JSON; the response has its headers only and any status. The caller must close it.
 
         Cancelling it is safe: the connection is closed. Raises: ProviderError where the service can't be reached.
@@ -109,7 +145,7 @@ class HttpClient:
         finally:
             response.close()
 
-    async def read(self, response: "aiohttp.ClientResponse") -> bytes:
+    async def read(self, response: Response) -> bytes:
         """The whole body of a success. Raises: ProviderError where it breaks off or is over `ANSWER_BYTES`."""
         try:
             body = await _read(response, ANSWER_BYTES)
@@ -121,7 +157,7 @@ class HttpClient:
             )
         return body
 
-    async def refusal(self, response: "aiohttp.ClientResponse", model: str | None = None) -> Refusal:
+    async def refusal(self, response: Response, model: str | None = None) -> Refusal:
         """What a failed response says; as much of its body as comes in time."""
         body = bytearray()
         with suppress(*self.network_errors):
@@ -156,12 +192,12 @@ class HttpClient:
         return self.upstream.quote(str(error)) or type(error).__name__
 
 
-def is_success(response: "aiohttp.ClientResponse") -> bool:
+def is_success(response: Response) -> bool:
     """Whether the status is one of 2xx; redirects are failures."""
     return 200 <= response.status < 300
 
 
-async def _read(response: "aiohttp.ClientResponse", limit: int, into: bytearray | None = None) -> bytes:
+async def _read(response: Response, limit: int, into: bytearray | None = None) -> bytes:
     body = bytearray() if into is None else into
     while len(body) <= limit and (data := await response.content.readany()):
         body += data

@@ -1,44 +1,29 @@
 """The service a worker talks to: its name, its address, and what of it may be told to a client. Pure."""
 
-import re
-from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import urlsplit
 
 from waifu_worker.provider import ProviderError
+from waifu_worker.scrub import Scrubber
 from waifu_worker.wire import Code
 
-_MASK: Final = "[redacted]"
-# Services echo keys, or masked beginnings of them, in their error texts.
-_KEY_SHAPES: Final = re.compile(r"\b(?:sk|gsk|pst|hf|xai)[-_][A-Za-z0-9_\-.*]{8,}")
-_SHORTEST_SECRET: Final = 4
 _LONGEST_QUOTE: Final = 300
-_TELLING_END: Final = 8
-_LONG_SECRET: Final = 24
 
 
-@dataclass(frozen=True, slots=True)
 class Upstream:
-    """A service. `base_url` has no slash at its end; `secret` is the key that no text may hold."""
+    """A service. `base_url` has no slash at its end; no text from here holds the `key`."""
 
-    title: str
-    base_url: str
-    secret: str | None = field(default=None, repr=False)
-
-    @property
-    def host(self) -> str:
-        """Host and port, as messages name them."""
-        return urlsplit(self.base_url).netloc
+    def __init__(self, title: str, base_url: str, key: str | None = None) -> None:
+        self.title = title
+        self.base_url = base_url
+        self.host = urlsplit(base_url).netloc
+        self._scrubber = Scrubber()
+        self._scrubber.add(key)
 
     def quote(self, text: str) -> str:
         """What the service said, fit for a message: one line, at most 300 characters, no key in it."""
-        text = " ".join(text.split())
-        secret = self.secret or ""
-        if len(secret) >= _SHORTEST_SECRET:
-            text = text.replace(secret, _MASK)
-        if len(secret) >= _LONG_SECRET:
-            text = text.replace(secret[:_TELLING_END], _MASK).replace(secret[-_TELLING_END:], _MASK)
-        text = _KEY_SHAPES.sub(_MASK, text)
+        # Services echo keys, or masked beginnings of them, in their error texts.
+        text = self._scrubber.scrub(" ".join(text.split()))
         return text if len(text) <= _LONGEST_QUOTE else text[: _LONGEST_QUOTE - 1] + "…"
 
 
