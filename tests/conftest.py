@@ -6,11 +6,12 @@ import re
 import sys
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
 import pytest
+from support.environments import SharedEnvironments
 from support.waiting import wait_until
 
 # Whatever could bring the user's keys, services or settings into a test.
@@ -53,3 +54,20 @@ def no_leaks() -> Iterator[None]:
     before = census()
     yield
     wait_until(lambda: all(now <= then for now, then in zip(census(), before, strict=True)), f"back at {before}")
+
+
+@pytest.fixture(scope="session")
+def shared_environments(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> SharedEnvironments:
+    """Environments that are built once for the whole run, in a folder that all of xdist's workers share."""
+    own = tmp_path_factory.getbasetemp()
+    return SharedEnvironments((own if worker_id == "master" else own.parent) / "environments")
+
+
+@pytest.fixture
+def installed(home: Path, shared_environments: SharedEnvironments) -> Callable[..., None]:
+    """`installed("echo", "fake")`: this test's home has their environments, so that a load need not build."""
+
+    def install(*names: str) -> None:
+        shared_environments.install(home, *names)
+
+    return install
