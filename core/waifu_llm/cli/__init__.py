@@ -1,0 +1,22 @@
+"""The command line: one thin file per subcommand, imported when it is asked for, so that `--help` costs nothing."""
+
+import sys
+from collections.abc import Sequence
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command (default: the arguments of this process) and return its exit code; never raises.
+
+    0 all is well, 1 expected failure, 2 wrong usage, 3 an error of the module itself, 130 ended by Ctrl-C.
+    """
+    from waifu_llm.cli.failure import explain
+    from waifu_llm.cli.parser import parse
+
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    try:
+        args = parse(arguments)
+        code: int = args.run(args)
+        sys.stdout.flush()
+    except BaseException as error:
+        return explain(error)
+    return code

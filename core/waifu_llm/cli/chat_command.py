@@ -1,0 +1,77 @@
+"""`waifu-llm chat PROVIDER [MODEL]`: interactive on a terminal, one answer with --prompt or through a pipe."""
+
+import asyncio
+import sys
+from argparse import Namespace
+
+import msgspec
+
+from waifu_llm.catalog import Manifest
+from waifu_llm.cli.answer import Answering, write_answer
+from waifu_llm.cli.connection import load, module_client
+from waifu_llm.cli.context import Context
+from waifu_llm.cli.output import note, say_json
+from waifu_llm.cli.parser import Parser
+from waifu_llm.errors import UsageError
+
+
+def configure(parser: Parser) -> None:
+    """The command's arguments."""
+    parser.description = (
+        "Talk to a provider. On a terminal it is a conversation: Ctrl-C interrupts an answer, Ctrl-D or /exit leaves. "
+        "With --prompt, or with text on a pipe, it is one answer; with both, the piped text follows the prompt. "
+        "The module that runs is used, else one is started for as long as the command lasts."
+    )
+    parser.add_argument("provider", metavar="PROVIDER", help="its name in `waifu-llm list`")
+    parser.add_argument("model", metavar="MODEL", nargs="?", help="its id in `waifu-llm models PROVIDER`")
+    parser.add_argument("--prompt", metavar="TEXT", help="answer this and leave")
+    parser.add_argument("--system", metavar="TEXT", help="tell the model who it is and how to answer")
+    parser.add_argument("--json", action="store_true", help="print the one answer as JSON, with its token counts")
+
+
+def run(args: Namespace) -> int:
+    """Converse, or print one answer."""
+    context = Context()
+    manifest = context.catalog.worker(args.provider)
+    answering = Answering(manifest.name, args.model or manifest.declared.default_model, args.system)
+    prompt = _prompt(args.prompt)
+    if prompt is not None:
+        return asyncio.run(_once(context, manifest, answering, prompt, as_json=args.json))
+    if args.json:
+        raise UsageError("--json prints one answer: give it a --prompt or a pipe")
+    from waifu_llm.cli.conversation import converse
+
+    return converse(context, manifest, answering)
+
+
+def _prompt(given: str | None) -> str | None:
+    """The whole prompt of a single answer, or None for a conversation."""
+    if sys.stdin.isatty():
+        return given
+    piped = sys.stdin.read().strip()
+    prompt = "\n\n".join(part for part in (given, piped) if part)
+    if not prompt:
+        raise UsageError("there is nothing to answer: the pipe is empty and there is no --prompt")
+    return prompt
+
+
+async def _once(context: Context, manifest: Manifest, answering: Answering, prompt: str, *, as_json: bool) -> int:
+    async with module_client(context) as client:
+        await load(client, manifest)
+        answering.ask(prompt)
+        if as_json:
+            answer = await client.generate(**answering.request())
+            say_json(
+                {
+                    "provider": manifest.name,
+                    "model": answering.model,
+                    "response": answer.text,
+                    "finish_reason": answer.finish_reason,
+                    "usage": msgspec.to_builtins(answer.usage),
+                }
+            )
+            return 0
+        reason = await write_answer(client, answering)
+    if reason == "length":
+        note("the answer was cut: it reached its greatest length")
+    return 0

@@ -1,0 +1,57 @@
+"""The environment store for the time of one command."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+from waifu_llm.catalog import Manifest
+from waifu_llm.cli.context import Context
+from waifu_llm.cli.output import note
+from waifu_llm.cli.progress import Progress
+from waifu_llm.cli.text import size
+from waifu_llm.environment.model import BuildProgress, Removal
+from waifu_llm.environment.store import EnvironmentStore
+from waifu_llm.errors import ModuleError
+from waifu_llm.supervision.process import Processes
+
+
+@asynccontextmanager
+async def environment_store(context: Context) -> AsyncIterator[EnvironmentStore]:
+    """The store of this home; at the end no build of this command goes on. Raises: UsageError."""
+    settings = context.settings()
+    home = context.own_home()
+    async with Processes() as processes:
+        store = EnvironmentStore(home, settings.uv, processes.run, context.environ, settings.workers.build_silence_s)
+        try:
+            yield store
+        finally:
+            await store.close()
+
+
+async def build(store: EnvironmentStore, manifests: Sequence[Manifest], done: str) -> int:
+    """Build each; one that fails does not keep the others from it. Returns how many failed."""
+    failed = 0
+    for manifest in manifests:
+        try:
+            with Progress() as progress:
+
+                def show(step: BuildProgress, progress: Progress = progress, name: str = manifest.name) -> None:
+                    progress.show(f"{name}: {step.detail}", step.fraction)
+
+                await store.ensure(manifest, show)
+        except ModuleError as error:
+            failed += 1
+            note(f"waifu-llm: {manifest.name}: {error.message}")
+        else:
+            taken = await store.sizes(manifest.name)
+            note(f"{manifest.name} is {done} ({size(taken.own + taken.shared)})")
+    return failed
+
+
+def tell_removals(removals: Sequence[Removal]) -> int:
+    """Say what was removed and what was not; returns how many were kept."""
+    for removal in removals:
+        if removal.kept is None:
+            note(f"removed {removal.folder.name}, {size(removal.freed)} are free again")
+        else:
+            note(f"waifu-llm: {removal.folder.name} stays: {removal.kept}")
+    return sum(removal.kept is not None for removal in removals)

@@ -1,0 +1,183 @@
+"""What `waifu-llm check` looks at. Each look adds facts and problems; a problem is one sentence that says what to do."""
+
+import errno
+import platform
+import socket
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import psutil
+
+from waifu_llm import __version__
+from waifu_llm.cli.context import Context
+from waifu_llm.cli.text import size
+from waifu_llm.config import Settings, resolve
+from waifu_llm.doors import Doors
+from waifu_llm.environment import uv
+from waifu_llm.environment.model import EnvironmentState
+from waifu_llm.environment.store import EnvironmentStore
+from waifu_llm.errors import ModuleError
+from waifu_llm.private_files import mode_problem
+from waifu_llm.runfile import running_modules
+from waifu_llm.supervision.process import Processes
+
+_LITTLE_DISK: Final = 1024**3
+_UV_SILENCE_S: Final = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What was looked at, by name, and what is wrong."""
+
+    facts: dict[str, str] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+
+
+async def inspect(context: Context) -> Findings:
+    """Look at everything; what fails does not keep the rest from being looked at. Changes nothing but the home."""
+    findings = Findings({"version": f"waifu-llm {__version__}, Python {platform.python_version()}"})
+    _look_at_home(context, findings)
+    settings = _look_at_config(context, findings)
+    _look_at_keys(context, findings)
+    async with Processes() as processes:
+        await _look_at_uv(context, processes, findings)
+        store = EnvironmentStore(
+            context.home, settings.uv, processes.run, context.environ, settings.workers.build_silence_s
+        )
+        _look_at_environments(context, store, findings)
+    _look_at_port(context, settings, findings)
+    return findings
+
+
+def _look_at_home(context: Context, findings: Findings) -> None:
+    home = context.home
+    findings.facts["home"] = str(home.root)
+    try:
+        context.own_home()
+        with tempfile.TemporaryFile(dir=home.root):
+            pass
+    except (ModuleError, OSError) as error:
+        what = error.message if isinstance(error, ModuleError) else f"{home.root}: {error.strerror}"
+        findings.problems.append(f"the home cannot be written ({what}); change its rights or set WAIFU_LLM_HOME")
+        return
+    free = context.free_bytes()
+    findings.facts["free disk"] = size(free)
+    if free < _LITTLE_DISK:
+        findings.problems.append(f"only {size(free)} are free where {home.root} lies; make room (`waifu-llm prune`)")
+
+
+def _look_at_config(context: Context, findings: Findings) -> Settings:
+    """The settings, or the defaults where they cannot be read, so that the other looks can go on."""
+    file = context.home.config_file
+    findings.facts["config"] = str(file) if file.exists() else "none (`waifu-llm check --write-config` writes one)"
+    try:
+        resolved = resolve(context.home, context.environ, catalog=context.catalog)
+        findings.problems.extend(resolved.warnings)
+        warning = Doors.of(resolved.settings.server, resolved.settings.token).warning
+    except ModuleError as error:
+        findings.problems.append(error.message)
+        return Settings()
+    if warning is not None:
+        findings.problems.append(warning)
+    server = resolved.settings.server
+    findings.problems.extend(
+        f"server.{key}: there is no file {path}"
+        for key, path in (("tls_cert", server.tls_cert), ("tls_key", server.tls_key))
+        if path is not None and not Path(path).is_file()
+    )
+    return resolved.settings
+
+
+def _look_at_keys(context: Context, findings: Findings) -> None:
+    home_problem = mode_problem(context.home.root)
+    problems = context.keys.problems()
+    findings.problems.extend(dict.fromkeys([*problems, *([home_problem] if home_problem else [])]))
+    try:
+        stored = [key.provider for key in context.keys.stored()]
+    except ModuleError as error:
+        findings.problems.append(error.message)
+        return
+    findings.facts["stored keys"] = ", ".join(stored) or "none"
+
+
+async def _look_at_uv(context: Context, processes: Processes, findings: Findings) -> None:
+    try:
+        binary = uv.find_uv()
+        completed = await processes.run(
+            [binary, "--version"], env=uv.basic_environment(context.environ), silence_s=_UV_SILENCE_S
+        )
+        if completed.returncode:
+            raise ModuleError(f"uv cannot be run (exit code {completed.returncode}); run: python -m pip install -U uv")
+        findings.facts["uv"] = f"{uv.checked_version(completed.stdout)}, {binary}"
+    except ModuleError as error:
+        findings.problems.append(error.message)
+    except (OSError, TimeoutError) as error:
+        findings.problems.append(f"uv cannot be run ({error}); run: python -m pip install -U uv")
+
+
+def _look_at_environments(context: Context, store: EnvironmentStore, findings: Findings) -> None:
+    states: dict[EnvironmentState, list[str]] = {}
+    for manifest in context.catalog.all():
+        try:
+            status = store.status(manifest)
+        except ModuleError as error:
+            findings.problems.append(error.message)
+            continue
+        states.setdefault(status.state, []).append(manifest.name)
+        if status.problem is not None:
+            findings.problems.append(
+                f"the environment of {manifest.name} is broken: {status.problem}; run: waifu-llm update {manifest.name}"
+            )
+    findings.problems.extend(error.message for error in context.catalog.broken.values())
+    findings.facts["installed"] = ", ".join(states.get(EnvironmentState.READY, [])) or "none"
+    if EnvironmentState.STALE in states:
+        findings.facts["out of date"] = ", ".join(states[EnvironmentState.STALE]) + " (`waifu-llm update`)"
+
+
+def _look_at_port(context: Context, settings: Settings, findings: Findings) -> None:
+    modules = running_modules(context.home)
+    findings.facts["running"] = ", ".join(f"{module.url} (pid {module.pid})" for module in modules) or "no module"
+    host, port = settings.server.host, settings.server.port
+    error = _bind_error(host, port)
+    if error is None:
+        return
+    if error.errno != errno.EADDRINUSE:
+        findings.problems.append(f"server.host: {host} cannot be listened on: {error.strerror}")
+        return
+    owner = _owner_of(port)
+    if owner not in {module.pid for module in modules}:
+        findings.problems.append(
+            f"port {port} is in use by {_named(owner)}; end it, or choose another one (--port, server.port)"
+        )
+
+
+def _bind_error(host: str, port: int) -> OSError | None:
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as probe:
+            if platform.system() != "Windows":
+                # Sockets of connections that ended a moment ago are in nobody's way.
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+            probe.listen(1)
+    except OSError as error:
+        return error
+    return None
+
+
+def _owner_of(port: int) -> int | None:
+    try:
+        connections = psutil.net_connections(kind="tcp")
+    except (psutil.Error, OSError):
+        return None
+    listening = (c for c in connections if c.status == psutil.CONN_LISTEN and c.laddr and c.laddr.port == port)
+    return next((c.pid for c in listening if c.pid is not None), None)
+
+
+def _named(pid: int | None) -> str:
+    try:
+        return "another program" if pid is None else f"{psutil.Process(pid).name()} (pid {pid})"
+    except psutil.Error:
+        return f"the process {pid}"

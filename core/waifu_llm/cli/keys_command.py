@@ -1,0 +1,89 @@
+"""`waifu-llm keys set|list|remove`. A key is typed without echo or piped in; it never stands among the arguments."""
+
+import getpass
+import sys
+from argparse import Namespace
+from dataclasses import asdict
+
+from waifu_llm.catalog import KeyNeed, Manifest
+from waifu_llm.cli.context import Context
+from waifu_llm.cli.output import note, say, say_json, warn
+from waifu_llm.cli.parser import Parser
+from waifu_llm.cli.text import table
+from waifu_llm.errors import UsageError
+
+
+def configure(parser: Parser) -> None:
+    """The command's arguments."""
+    parser.description = (
+        "Store, list and remove API keys. They lie in a file that only you can read, or, with the extra "
+        "waifu-llm[keyring], in the operating system's keyring. A key in the provider's own variable (OPENAI_API_KEY) "
+        "goes before a stored one."
+    )
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION", prog=parser.prog)
+    adding = actions.add_parser(
+        "set",
+        help="store a key: asked for without echo, or read from a pipe",
+        description="Store a key: asked for without echo, or read from a pipe.",
+    )
+    adding.add_argument("provider", metavar="PROVIDER")
+    listing = actions.add_parser(
+        "list", help="list the stored keys, masked", description="List the stored keys, masked."
+    )
+    listing.add_argument("--json", action="store_true", help="print JSON")
+    removing = actions.add_parser("remove", help="forget a stored key", description="Forget a stored key.")
+    removing.add_argument("provider", metavar="PROVIDER")
+
+
+def run(args: Namespace) -> int:
+    """Carry out the action."""
+    context = Context()
+    for sentence in context.keys.problems():
+        warn(sentence)
+    match args.action:
+        case "set":
+            return _set(context, args.provider)
+        case "list":
+            return _list(context, as_json=args.json)
+        case _:
+            return _remove(context, args.provider)
+
+
+def _set(context: Context, provider: str) -> int:
+    manifest = context.catalog.worker(provider)
+    if manifest.declared.key.need is KeyNeed.NONE:
+        raise UsageError(f"{provider} needs no key")
+    where = context.keys.set(provider, _read_key(manifest))
+    note(f"the key of {provider} is stored in {'the keyring' if where == 'keyring' else context.home.keys_file}")
+    for name in manifest.declared.key.env:
+        if context.environ.get(name):
+            warn(f"the variable {name} is set and goes before the stored key")
+    return 0
+
+
+def _read_key(manifest: Manifest) -> str:
+    if not sys.stdin.isatty():
+        return sys.stdin.readline()
+    try:
+        return getpass.getpass(f"{manifest.declared.title} API key (it is not shown): ")
+    except EOFError:
+        raise UsageError("no key was given") from None
+
+
+def _list(context: Context, *, as_json: bool) -> int:
+    stored = context.keys.stored()
+    if as_json:
+        say_json([asdict(key) for key in stored])
+    elif stored:
+        say(table(("PROVIDER", "KEY", "WHERE"), [(key.provider, key.masked, key.where) for key in stored]))
+    else:
+        note("no keys are stored; `waifu-llm keys set PROVIDER` stores one")
+    return 0
+
+
+def _remove(context: Context, provider: str) -> int:
+    if not context.keys.remove(provider):
+        note(f"waifu-llm: no key of {provider} is stored")
+        return 1
+    note(f"the key of {provider} is removed")
+    return 0

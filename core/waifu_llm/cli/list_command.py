@@ -1,0 +1,107 @@
+"""`waifu-llm list`."""
+
+import asyncio
+from argparse import Namespace
+from dataclasses import asdict, dataclass
+from typing import Final
+
+import msgspec
+
+from waifu_llm.catalog import KeyNeed, Manifest
+from waifu_llm.cli.context import Context
+from waifu_llm.cli.environments import environment_store
+from waifu_llm.cli.output import say, say_json, warn
+from waifu_llm.cli.parser import Parser
+from waifu_llm.cli.text import size, table
+from waifu_llm.environment.model import EnvironmentState, Size
+from waifu_llm.environment.store import EnvironmentStore
+from waifu_llm.errors import ModuleError
+from waifu_llm.keys import has_key
+
+_HEADS: Final = ("NAME", "STATE", "VERSION", "SIZE", "SHARED", "KEY", "TITLE")
+_STATES: Final = {
+    EnvironmentState.MISSING: "not installed",
+    EnvironmentState.STALE: "out of date",
+    EnvironmentState.BROKEN: "broken",
+    EnvironmentState.READY: "installed",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    manifest: Manifest
+    state: EnvironmentState
+    problem: str | None
+    size: Size
+    has_key: bool
+
+
+def configure(parser: Parser) -> None:
+    """The command's arguments."""
+    parser.description = (
+        "List the providers. SIZE would become free by `waifu-llm uninstall`; SHARED lies on the disk only once for "
+        "several providers and the installer's cache."
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON, with what each provider declares")
+
+
+def run(args: Namespace) -> int:
+    """Print one line per provider."""
+    context = Context()
+    entries = asyncio.run(_entries(context))
+    if args.json:
+        say_json([_as_json(entry) for entry in entries])
+    else:
+        say(table(_HEADS, [_row(entry) for entry in entries]))
+    for error in context.catalog.broken.values():
+        warn(error.message)
+    return 0
+
+
+async def _entries(context: Context) -> list[_Entry]:
+    async with environment_store(context) as store:
+        return [await _entry(context, store, manifest) for manifest in context.catalog.all()]
+
+
+async def _entry(context: Context, store: EnvironmentStore, manifest: Manifest) -> _Entry:
+    try:
+        status = store.status(manifest)
+        state, problem = status.state, status.problem
+    except ModuleError as error:
+        state, problem = EnvironmentState.BROKEN, error.message
+    sizes = await store.sizes(manifest.name)
+    return _Entry(manifest, state, problem, sizes, has_key(manifest, context.environ, context.keys))
+
+
+def _row(entry: _Entry) -> tuple[str, ...]:
+    there = entry.size != Size()
+    return (
+        entry.manifest.name,
+        _STATES[entry.state],
+        entry.manifest.version,
+        size(entry.size.own) if there else "-",
+        size(entry.size.shared) if there else "-",
+        _key(entry),
+        entry.manifest.declared.title,
+    )
+
+
+def _key(entry: _Entry) -> str:
+    need = entry.manifest.declared.key.need
+    if need is KeyNeed.NONE:
+        return "-"
+    return "set" if entry.has_key else "needed" if need is KeyNeed.REQUIRED else "optional"
+
+
+def _as_json(entry: _Entry) -> dict[str, object]:
+    declared = msgspec.to_builtins(entry.manifest.declared)
+    return {
+        "name": entry.manifest.name,
+        "version": entry.manifest.version,
+        "author": entry.manifest.author,
+        "state": entry.state.value,
+        "problem": entry.problem,
+        "size_bytes": asdict(entry.size),
+        "has_key": entry.has_key,
+        **declared,
+    }

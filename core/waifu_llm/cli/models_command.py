@@ -1,0 +1,44 @@
+"""`waifu-llm models PROVIDER`."""
+
+import asyncio
+from argparse import Namespace
+
+import msgspec
+
+from waifu_client import Models
+from waifu_llm.catalog import Manifest
+from waifu_llm.cli.connection import load, module_client
+from waifu_llm.cli.context import Context
+from waifu_llm.cli.output import note, say, say_json, warn
+from waifu_llm.cli.parser import Parser
+
+
+def configure(parser: Parser) -> None:
+    """The command's arguments."""
+    parser.description = "List the models of a provider. It is installed first where it is not."
+    parser.add_argument("provider", metavar="PROVIDER")
+    parser.add_argument("--json", action="store_true", help="print JSON, with what is known of each model")
+
+
+def run(args: Namespace) -> int:
+    """Print one model id per line."""
+    context = Context()
+    manifest = context.catalog.worker(args.provider)
+    models = asyncio.run(_models(context, manifest))
+    if models.warning:
+        warn(models.warning)
+    if args.json:
+        details = {name: msgspec.to_builtins(known) for name, known in models.details.items()}
+        say_json({"provider": manifest.name, "models": list(models.ids), "details": details})
+        return 0
+    for model in models.ids:
+        say(model)
+    if not models.ids and not models.warning:
+        note(f"{manifest.name} lists no models")
+    return 0
+
+
+async def _models(context: Context, manifest: Manifest) -> Models:
+    async with module_client(context) as client:
+        await load(client, manifest)
+        return await client.models(manifest.name)

@@ -1,0 +1,42 @@
+"""Progress of a load or a build: one changing line on a terminal, else a line whenever something new is said."""
+
+import shutil
+import sys
+
+from waifu_llm.cli.text import one_line
+
+
+class Progress:
+    """Writes to stderr. `done` ends the changing line; use it as a context manager to be sure of that."""
+
+    def __init__(self) -> None:
+        self._terminal = sys.stderr.isatty()
+        self._last = ""
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.done()
+
+    def show(self, detail: str, fraction: float | None = None) -> None:
+        """Say what happens now; `fraction` 0..1 where it is known."""
+        text = one_line(detail)
+        if self._terminal and fraction is not None:
+            text = f"{text} ({fraction:.0%})"
+        if text == self._last:
+            return
+        self._last = text
+        if self._terminal:
+            width = shutil.get_terminal_size().columns - 1
+            sys.stderr.write(f"\r\x1b[K{text[:width]}")
+        else:
+            sys.stderr.write(f"{text}\n")
+        sys.stderr.flush()
+
+    def done(self) -> None:
+        """Clear the changing line: what comes next stands in its place."""
+        if self._terminal and self._last:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
+        self._last = ""

@@ -1,0 +1,83 @@
+"""`waifu-llm ps`."""
+
+import asyncio
+import time
+from argparse import Namespace
+
+import msgspec
+
+from waifu_client import Client, LLMError
+from waifu_client.protocol import GetStatsDone, WorkerStats
+from waifu_llm.cli.context import Context
+from waifu_llm.cli.output import note, say, say_json
+from waifu_llm.cli.parser import Parser
+from waifu_llm.cli.text import duration, size, table
+from waifu_llm.runfile import RunningModule, running_modules
+
+_HEADS = ("PROVIDER", "STATE", "PID", "MEMORY", "RUNNING", "QUEUED", "UP", "RESTARTS")
+
+
+def configure(parser: Parser) -> None:
+    """The command's arguments."""
+    parser.add_argument("--json", action="store_true", help="print JSON, with the counters")
+
+
+def run(args: Namespace) -> int:
+    """Print each running module and its workers."""
+    modules = running_modules(Context().home)
+    answers = asyncio.run(_ask_all(modules))
+    if args.json:
+        say_json([_as_json(module, answer) for module, answer in zip(modules, answers, strict=True)])
+        return 0
+    if not modules:
+        note("no module runs; `waifu-llm serve` starts one")
+    for module, answer in zip(modules, answers, strict=True):
+        up = duration(max(0.0, time.time() - module.started))
+        say(f"{module.url}  pid {module.pid}, up {up}")
+        say(_described(answer))
+    return 0
+
+
+async def _ask_all(modules: list[RunningModule]) -> list[GetStatsDone | LLMError]:
+    return [await _ask(module) for module in modules]
+
+
+async def _ask(module: RunningModule) -> GetStatsDone | LLMError:
+    try:
+        client = await Client.open(module.url, token=module.token)
+        try:
+            return await client.stats()
+        finally:
+            await client.aclose()
+    except LLMError as error:
+        return error
+
+
+def _described(answer: GetStatsDone | LLMError) -> str:
+    if isinstance(answer, LLMError):
+        return f"  does not answer: {answer.message}"
+    if not answer.workers:
+        return f"  no workers; connections: {answer.connections}"
+    rows = table(_HEADS, [_row(worker) for worker in answer.workers])
+    return "\n".join(f"  {line}" for line in rows.splitlines())
+
+
+def _row(worker: WorkerStats) -> tuple[str, ...]:
+    return (
+        worker.provider,
+        worker.state,
+        "-" if worker.pid is None else str(worker.pid),
+        size(worker.memory_bytes),
+        str(worker.running),
+        str(worker.queued),
+        duration(worker.uptime_s),
+        str(worker.restarts),
+    )
+
+
+def _as_json(module: RunningModule, answer: GetStatsDone | LLMError) -> dict[str, object]:
+    known: dict[str, object] = {"url": module.url, "pid": module.pid, "started": module.started}
+    if isinstance(answer, LLMError):
+        return {**known, "error": answer.message}
+    stats = msgspec.to_builtins(answer)
+    return {**known, **{name: stats[name] for name in ("connections", "workers", "environments", "counters")}}

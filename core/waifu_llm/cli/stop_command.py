@@ -1,0 +1,83 @@
+"""`waifu-llm stop [PROVIDER]`."""
+
+import asyncio
+from argparse import Namespace
+from typing import Final
+
+import psutil
+
+from waifu_client import Client, LLMError
+from waifu_llm.cli.context import Context
+from waifu_llm.cli.output import note
+from waifu_llm.cli.parser import Parser
+from waifu_llm.errors import ModuleError
+from waifu_llm.runfile import RunningModule, running_modules
+
+# The module itself needs at most 10 s.
+_STOP_S: Final = 12.0
+
+
+def configure(parser: Parser) -> None:
+    """The command's arguments."""
+    parser.description = (
+        "Stop the workers of one provider, which frees their memory (they start again when they are needed); without "
+        "a name stop the running module and all its workers."
+    )
+    parser.add_argument("provider", metavar="PROVIDER", nargs="?", help="the provider whose workers are stopped")
+
+
+def run(args: Namespace) -> int:
+    """Stop it, and say what was stopped."""
+    context = Context()
+    if args.provider is not None:
+        context.catalog.worker(args.provider)
+    modules = running_modules(context.home)
+    if not modules:
+        raise ModuleError("no module runs")
+    for module in modules:
+        if args.provider is not None:
+            asyncio.run(_unload(module, args.provider))
+        else:
+            asyncio.run(_close(module))
+    return 0
+
+
+async def _unload(module: RunningModule, provider: str) -> None:
+    client = await Client.open(module.url, token=module.token)
+    try:
+        alive = [worker for worker in (await client.stats()).workers if worker.provider == provider and worker.pid]
+        await client.unload(provider)
+    finally:
+        await client.aclose()
+    note(f"{provider} is stopped" if alive else f"{provider} was not running")
+
+
+async def _close(module: RunningModule) -> None:
+    try:
+        client = await Client.open(module.url, token=module.token)
+        try:
+            await client.close_module()
+        finally:
+            await client.aclose()
+    except LLMError as error:
+        if psutil.pid_exists(module.pid):
+            raise ModuleError(
+                f"the module at {module.url} (pid {module.pid}) does not answer: {error.message}"
+            ) from error
+    if not await asyncio.to_thread(_gone, module.pid):
+        raise ModuleError(
+            f"the module at {module.url} does not stop for a client (remote_close); press Ctrl-C where it runs, "
+            f"or run: kill {module.pid}"
+        )
+    note(f"the module at {module.url} is stopped")
+
+
+def _gone(pid: int) -> bool:
+    """Whether the process ended in time."""
+    try:
+        psutil.Process(pid).wait(_STOP_S)
+    except psutil.NoSuchProcess:
+        return True
+    except psutil.TimeoutExpired:
+        return False
+    return True

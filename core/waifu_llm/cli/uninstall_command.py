@@ -1,0 +1,34 @@
+"""`waifu-llm uninstall NAME…`."""
+
+import asyncio
+from argparse import Namespace
+
+from waifu_llm.cli.context import Context
+from waifu_llm.cli.environments import environment_store, tell_removals
+from waifu_llm.cli.output import note
+from waifu_llm.cli.parser import Parser
+
+
+def configure(parser: Parser) -> None:
+    """The command's arguments."""
+    parser.description = "Remove the environments of providers; one that runs is kept. Keys and settings stay."
+    parser.add_argument("names", metavar="NAME", nargs="+", help="names in `waifu-llm list`")
+
+
+def run(args: Namespace) -> int:
+    """Remove them, and say what became free."""
+    return asyncio.run(_uninstall(Context(), list(dict.fromkeys(args.names))))
+
+
+async def _uninstall(context: Context, names: list[str]) -> int:
+    async with environment_store(context) as store:
+        installed = {entry.name for entry in store.installed()}
+        for name in names:
+            if name not in installed:
+                context.catalog.find(name)
+        kept = 0
+        for name in names:
+            if name not in installed:
+                note(f"{name} is not installed")
+            kept += tell_removals(await store.remove(name))
+        return 1 if kept else 0

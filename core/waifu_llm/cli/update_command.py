@@ -1,0 +1,47 @@
+"""`waifu-llm update [NAME…]`."""
+
+import asyncio
+from argparse import Namespace
+from collections.abc import Sequence
+
+from waifu_llm.catalog import Manifest
+from waifu_llm.cli.context import Context
+from waifu_llm.cli.environments import build, environment_store
+from waifu_llm.cli.output import note
+from waifu_llm.cli.parser import Parser
+from waifu_llm.environment.model import EnvironmentState
+
+
+def configure(parser: Parser) -> None:
+    """The command's arguments."""
+    parser.description = (
+        "Rebuild the environments that are broken or were made for another version of waifu-llm or of Python. Loading "
+        "a provider does it as well; this does it beforehand."
+    )
+    parser.add_argument("names", metavar="NAME", nargs="*", help="only these; else all that are installed")
+
+
+def run(args: Namespace) -> int:
+    """Rebuild what is out of date."""
+    context = Context()
+    chosen = [context.catalog.find(name) for name in dict.fromkeys(args.names)]
+    return asyncio.run(_update(context, chosen or context.catalog.all(), named=bool(chosen)))
+
+
+async def _update(context: Context, manifests: Sequence[Manifest], *, named: bool) -> int:
+    async with environment_store(context) as store:
+        old = []
+        for manifest in manifests:
+            match store.status(manifest).state:
+                case EnvironmentState.STALE | EnvironmentState.BROKEN:
+                    old.append(manifest)
+                case EnvironmentState.MISSING if named:
+                    note(f"{manifest.name} is not installed; `waifu-llm install {manifest.name}` installs it")
+                case _:
+                    pass
+        if not old:
+            note("nothing is out of date")
+            return 0
+        failed = await build(store, old, "up to date")
+        note("`waifu-llm prune` removes what the old ones leave")
+        return 1 if failed else 0

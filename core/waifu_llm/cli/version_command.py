@@ -1,0 +1,23 @@
+"""`waifu-llm version`."""
+
+import platform
+from argparse import Namespace
+
+from waifu_client.protocol import PROTOCOL_VERSION
+from waifu_llm import __version__
+from waifu_llm.cli.output import say, say_json
+from waifu_llm.cli.parser import Parser
+
+
+def configure(parser: Parser) -> None:
+    """The command's arguments."""
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run(args: Namespace) -> int:
+    """Print the version; with --json also those of the protocol and of Python."""
+    if args.json:
+        say_json({"version": __version__, "protocol": PROTOCOL_VERSION, "python": platform.python_version()})
+    else:
+        say(f"waifu-llm {__version__}")
+    return 0
