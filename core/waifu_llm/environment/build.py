@@ -161,7 +161,8 @@ class Builder:
     async def _start_once(self, manifest: Manifest, folder: Path, seed: Path) -> None:
         python = uv.python_of(folder, sys.platform)
         try:
-            done = await self._run([str(python), "-I", str(seed)], env=self._env, silence_s=_START_S)
+            command = [str(python), "-I", "-c", *_start_arguments(manifest, seed)]
+            done = await self._run(command, env=self._env, silence_s=_START_S)
         except TimeoutError as error:
             raise InstallFailed(f"{manifest.name} was installed but hangs when it is started") from error
         if _is_ready(manifest, done):
@@ -185,9 +186,32 @@ compileall.compile_dir(sysconfig.get_path("purelib"), quiet=2)
 """
 
 
+# A worker leaves at the end of its input, which for `Run` is at once: this one holds the input open until it is ready.
+_START: Final = """\
+import subprocess, sys
+worker = subprocess.Popen([sys.executable, "-I", sys.argv[1]], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+first = worker.stdout.readline()
+worker.stdin.close()
+sys.stdout.buffer.write(first)
+sys.exit(worker.wait())
+"""
+
+# A gateway says nothing before its `start` line, which needs a running module: it is only imported.
+_IMPORT: Final = """\
+import importlib, sys
+sys.path.insert(0, sys.argv[1])
+importlib.import_module(sys.argv[2])
+"""
+
+
+def _start_arguments(manifest: Manifest, seed: Path) -> list[str]:
+    if manifest.declared.kind == "gateway":
+        return [_IMPORT, str(seed), manifest.declared.package]
+    return [_START, str(seed)]
+
+
 def _is_ready(manifest: Manifest, done: Completed) -> bool:
     if manifest.declared.kind == "gateway":
-        # It waits for its `start` line; without one it has only imported itself and left.
         return done.returncode == 0
     try:
         ready = msgspec.json.decode(done.stdout.partition("\n")[0], type=Ready)
