@@ -2,7 +2,7 @@
 
 import hashlib
 import ipaddress
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import urlsplit
@@ -36,10 +36,10 @@ def plan_load(
     *,
     defaults: Mapping[str, object],
     environ: Mapping[str, str],
-    own_key: Callable[[], str | None],
+    own_key: str | None,
     digest_key: bytes,
 ) -> LoadPlan:
-    """Check a load. `defaults` come from the config file; `own_key` finds this server's own key.
+    """Check a load. `defaults` come from the config file; `own_key` is this server's.
 
     Raises: BadLoadField; MissingKey.
     """
@@ -153,7 +153,7 @@ def _key(
     asked: LoadFields,
     own: Mapping[str, OptionValue],
     options: Mapping[str, OptionValue],
-    own_key: Callable[[], str | None],
+    own_key: str | None,
 ) -> str | None:
     """The load's key, else this server's own, which never goes to an address that a client chose."""
     key = manifest.declared.key
@@ -166,7 +166,7 @@ def _key(
         for name, option in manifest.declared.options.items()
         if option.type == "url" and _origin(options[name]) != _origin(own[name])
     ]
-    found = own_key() if not elsewhere else None
+    found = own_key if not elsewhere else None
     if found is None and key.need is KeyNeed.REQUIRED:
         if elsewhere:
             raise MissingKey(

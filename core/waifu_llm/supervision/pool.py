@@ -43,7 +43,7 @@ class Environments(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class PoolMeans:
-    """What a pool works with. `own_key` finds this server's own key for a manifest."""
+    """What a pool works with. `own_key` finds this server's own key; `has_key` tells whether there is one."""
 
     catalog: Catalog
     home: Home
@@ -51,6 +51,7 @@ class PoolMeans:
     spawn: Spawn
     environ: Mapping[str, str]
     own_key: Callable[[Manifest], str | None]
+    has_key: Callable[[Manifest], bool]
     redactor: Redactor
     statistics: Statistics
 
@@ -86,7 +87,11 @@ class Pool:
             raise Closing("the module is stopping")
         manifest = self._with.catalog.worker(fields.provider)
         self._with.redactor.add(fields.api_key)
-        plan = self._plan(manifest, fields)
+        own_key = None
+        if not fields.api_key and manifest.declared.key.need is not KeyNeed.NONE:
+            # A keyring may ask its owner first.
+            own_key = await asyncio.to_thread(self._with.own_key, manifest)
+        plan = self._plan(manifest, fields, own_key)
         context = self._context(plan)
         try:
             await context.ensure(by_load=True, on_progress=on_progress)
@@ -99,13 +104,13 @@ class Pool:
             self._consider_idle(before)
         return context
 
-    def _plan(self, manifest: Manifest, fields: LoadFields) -> LoadPlan:
+    def _plan(self, manifest: Manifest, fields: LoadFields, own_key: str | None) -> LoadPlan:
         plan = plan_load(
             manifest,
             fields,
             defaults=self._settings.provider.get(manifest.name, {}),
             environ=self._with.environ,
-            own_key=lambda: self._with.own_key(manifest),
+            own_key=own_key,
             digest_key=self._digest_key,
         )
         self._with.redactor.add(plan.api_key)
@@ -261,7 +266,7 @@ class Pool:
                 manifest,
                 installed=self._with.environments.status(manifest).state is EnvironmentState.READY,
                 running=manifest.name in running,
-                has_key=manifest.declared.key.need is not KeyNeed.NONE and self._with.own_key(manifest) is not None,
+                has_key=self._with.has_key(manifest),
             )
             for manifest in self._with.catalog.workers()
         }

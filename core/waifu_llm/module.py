@@ -1,0 +1,142 @@
+"""Puts the module together and runs it: catalog, environments, processes, pool and server; then takes it down."""
+
+import asyncio
+import contextlib
+import functools
+import logging
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Final
+
+from waifu_llm.catalog import Catalog
+from waifu_llm.config import Settings
+from waifu_llm.environment.store import EnvironmentStore
+from waifu_llm.keys import KeyStore, find_key, has_key
+from waifu_llm.paths import Home
+from waifu_llm.redaction import Redactor
+from waifu_llm.runfile import remove_run_file, write_run_file
+from waifu_llm.server import Server
+from waifu_llm.stats import Statistics
+from waifu_llm.supervision.pool import Pool, PoolMeans
+from waifu_llm.supervision.process import Processes
+
+_log = logging.getLogger(__name__)
+
+# With the stop ladder's six seconds after it, the whole stop stays within ten.
+DRAIN_S: Final = 3.0
+INTERRUPTED: Final = 130
+
+
+@asynccontextmanager
+async def running_pool(
+    settings: Settings,
+    home: Home,
+    environ: Mapping[str, str],
+    *,
+    catalog: Catalog,
+    redactor: Redactor,
+    statistics: Statistics,
+) -> AsyncIterator[Pool]:
+    """A pool with all it needs; at the end every worker, build and guardian is gone."""
+    async with Processes() as processes:
+        store = EnvironmentStore(home, settings.uv, processes.run, environ, settings.workers.build_silence_s)
+        keys = KeyStore(home)
+        pool = Pool(
+            settings,
+            PoolMeans(
+                catalog=catalog,
+                home=home,
+                environments=store,
+                spawn=processes.spawn,
+                environ=environ,
+                own_key=functools.partial(find_key, environ=environ, store=keys),
+                has_key=functools.partial(has_key, environ=environ, store=keys),
+                redactor=redactor,
+                statistics=statistics,
+            ),
+        )
+        try:
+            yield pool
+        finally:
+            # Both kill what they started; neither may keep the other from it.
+            await asyncio.gather(pool.close(), store.close())
+
+
+async def run_module(
+    settings: Settings,
+    home: Home,
+    environ: Mapping[str, str],
+    *,
+    redactor: Redactor | None = None,
+    catalog: Catalog | None = None,
+    on_listening: Callable[[str], None] | None = None,
+    stop: asyncio.Event | None = None,
+) -> int:
+    """Serve until told to stop; returns the exit code (0, or 130 after Ctrl-C).
+
+    Without `stop` it handles SIGTERM and Ctrl-C itself: the first drains, a second Ctrl-C ends it now.
+    `on_listening` gets the URL once clients can connect. Raises: ModuleError where it cannot listen.
+    """
+    redactor = redactor or Redactor()
+    redactor.add(settings.token)
+    statistics = Statistics()
+    stopping = stop or asyncio.Event()
+    with _signals(stopping) if stop is None else contextlib.nullcontext(_Told()) as told:
+        async with running_pool(
+            settings,
+            home,
+            environ,
+            catalog=catalog or Catalog.read(),
+            redactor=redactor,
+            statistics=statistics,
+        ) as pool:
+            server = Server(pool, settings, statistics, redactor, on_close_request=stopping.set)
+            url = await server.start()
+            try:
+                write_run_file(home, url, settings.token)
+                if on_listening is not None:
+                    on_listening(url)
+                await stopping.wait()
+            finally:
+                remove_run_file(home)
+                try:
+                    async with asyncio.timeout(DRAIN_S):
+                        await server.drain()
+                except TimeoutError:
+                    _log.warning("some clients did not take their last messages within %g s", DRAIN_S)
+    return INTERRUPTED if told.interrupted else 0
+
+
+class _Told:
+    """Which signal asked for the stop."""
+
+    interrupted = False
+
+
+@contextlib.contextmanager
+def _signals(stopping: asyncio.Event) -> Iterator["_Told"]:
+    """The first SIGTERM or Ctrl-C sets `stopping`; a second Ctrl-C ends the process."""
+    loop = asyncio.get_running_loop()
+    told = _Told()
+
+    def interrupt(*_: object) -> None:
+        if told.interrupted:
+            # Now means now: the guardian ends what is left, and the run file is swept by who looks next.
+            os._exit(INTERRUPTED)
+        told.interrupted = True
+        loop.call_soon_threadsafe(stopping.set)
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    if sys.platform != "win32":
+        loop.add_signal_handler(signal.SIGTERM, stopping.set)
+        loop.add_signal_handler(signal.SIGHUP, stopping.set)
+    try:
+        yield told
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if sys.platform != "win32":
+            loop.remove_signal_handler(signal.SIGTERM)
+            loop.remove_signal_handler(signal.SIGHUP)
