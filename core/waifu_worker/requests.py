@@ -88,7 +88,9 @@ class Requests:
             return
         request = _Running(Ticket(self._complain), message.ctx, isinstance(message, Load))
         self._running[message.id] = request
-        request.task = asyncio.get_running_loop().create_task(self._serve(message.id, request, work))
+        request.task = asyncio.get_running_loop().create_task(
+            self._serve(message.id, request, work), name=f"request {message.id}"
+        )
 
     async def _serve(self, request_id: int, request: _Running, work: _Work) -> None:
         request.started = True
