@@ -1,0 +1,309 @@
+"""One connection: reads frames into its session, carries out the effects, writes what its outbox holds.
+
+It decides nothing about replies. All its tasks belong to one group, so nothing of it outlives the socket.
+"""
+
+import asyncio
+import contextlib
+import itertools
+import logging
+from collections.abc import Callable, Coroutine
+from typing import Final, Protocol, assert_never
+
+from websockets.asyncio.server import ServerConnection
+from websockets.exceptions import ConnectionClosed
+
+from waifu_client.protocol import ErrorCode, GetStatsDone, RequestId
+from waifu_llm.config import LimitSettings
+from waifu_llm.errors import Failure, ModuleError, TimedOut, failure_of
+from waifu_llm.server.writer import Writer
+from waifu_llm.session import Session
+from waifu_llm.session.effects import (
+    Disconnect,
+    Effect,
+    Finished,
+    GenerationTicket,
+    InterruptEverybody,
+    LoadTicket,
+    ModelsTicket,
+    ReadModels,
+    ReadProviders,
+    ReadStats,
+    Send,
+    SetTimer,
+    StartGeneration,
+    StartLoad,
+    StartUnload,
+    StopModule,
+    Ticket,
+    UnloadTicket,
+)
+from waifu_llm.stats import Statistics
+from waifu_llm.supervision.jobs import Ending, Generation, LoadProgress, PoolInterface
+
+# Published clients give up on a model list after 1 s; the pool answers within 0.8 s, this only guards the promise.
+MODELS_S: Final = 0.95
+# A client that sends without pause must not keep the loop from the others.
+_READ_IN_ONE_GO: Final = 32
+_TOO_BIG: Final = 1009
+
+_log = logging.getLogger(__name__)
+
+
+class Owner(Protocol):
+    """What a connection needs of the server."""
+
+    @property
+    def pool(self) -> PoolInterface:
+        """Who works."""
+
+    @property
+    def statistics(self) -> Statistics:
+        """Who counts."""
+
+    def request_stop(self) -> None:
+        """A client asked the module to stop."""
+
+    def interrupt_everybody(self, asker: "Connection", request_id: RequestId) -> None:
+        """Stop all generations of all connections, the asker's acknowledgement first."""
+
+    def stats_for(self, request_id: RequestId) -> GetStatsDone:
+        """What runs and how it fares."""
+
+
+class _Sink:
+    """Where the pool puts a generation's text: the path of every chunk."""
+
+    __slots__ = ("_connection", "_ticket")
+
+    def __init__(self, connection: "Connection", ticket: GenerationTicket) -> None:
+        self._connection = connection
+        self._ticket = ticket
+
+    def chunk(self, text: str) -> None:
+        self._connection.chunk(self._ticket, text)
+
+    def ended(self, ending: Ending) -> None:
+        self._connection.generation_ended(self._ticket, ending)
+
+
+class Connection:
+    """A client's connection; `run` is its whole life."""
+
+    def __init__(self, socket: ServerConnection, session: Session, owner: Owner, limits: LimitSettings) -> None:
+        self.session = session
+        self._socket = socket
+        self._owner = owner
+        self._limits = limits
+        self._loop = asyncio.get_running_loop()
+        self._writer = Writer(socket, limits, self._client_gone)
+        self._group: asyncio.TaskGroup | None = None
+        self._timers: dict[Ticket, asyncio.TimerHandle] = {}
+        self._generations: dict[Ticket, Generation] = {}
+        self._tasks: dict[Ticket, asyncio.Task[None]] = {}
+
+    async def run(self) -> None:
+        """Read until the socket closes; then everything that the client was running ends.
+
+        Cancelling it is safe: it cuts the socket.
+        """
+        try:
+            async with asyncio.TaskGroup() as self._group:
+                writer = self._group.create_task(self._writer.run())
+                try:
+                    await self._read()
+                finally:
+                    self._client_gone()
+                    writer.cancel()
+        finally:
+            self._writer.cut()
+            self._owner.pool.release(self)
+
+    def _client_gone(self) -> None:
+        self.perform(self.session.disconnected())
+
+    def end(self, code: int, reason: str) -> None:
+        """Close the socket once everything that waits is written; the first code given stands."""
+        self._writer.end(code, reason)
+
+    def cut(self) -> None:
+        """End the socket now."""
+        self._writer.cut()
+
+    def perform(self, effects: list[Effect]) -> None:
+        """Carry out a session's effects, in their order."""
+        for effect in effects:
+            match effect:
+                case Send(reply):
+                    self._writer.put(reply)
+                case SetTimer(ticket, at):
+                    self._timers[ticket] = self._loop.call_at(at, self._timer_expired, ticket)
+                case Finished():
+                    self._finished(effect)
+                case StopModule():
+                    self._owner.request_stop()
+                case Disconnect(code, reason):
+                    self.end(code, reason)
+                case InterruptEverybody(request_id):
+                    self._owner.interrupt_everybody(self, request_id)
+                case _:
+                    self._begin(effect)
+
+    def chunk(self, ticket: GenerationTicket, text: str) -> None:
+        """The pool has text for one of this connection's generations."""
+        reply = self.session.chunk(ticket, text)
+        if reply is not None:
+            self._writer.put_chunk(ticket, reply)
+
+    def generation_ended(self, ticket: GenerationTicket, ending: Ending) -> None:
+        """The pool ended one of this connection's generations."""
+        self._generations.pop(ticket, None)
+        self.perform(self.session.generation_ended(ticket, ending))
+
+    # Reading.
+
+    async def _read(self) -> None:
+        with contextlib.suppress(ConnectionClosed):
+            for count in itertools.count(1):
+                data = await self._socket.recv()
+                # While the socket is being closed it is read on, or the client's own close frame would not be seen.
+                if not self._writer.ending:
+                    self._receive(data)
+                if count % _READ_IN_ONE_GO == 0:
+                    await asyncio.sleep(0)
+
+    def _receive(self, data: str | bytes) -> None:
+        if self._is_too_big(data):
+            self._refuse_size()
+        else:
+            self.perform(self.session.receive(data))
+
+    def _is_too_big(self, data: str | bytes) -> bool:
+        limit = self._limits.message_bytes
+        if isinstance(data, str) and not data.isascii() and limit < len(data) * 4:
+            return len(data.encode()) > limit
+        return len(data) > limit
+
+    def _refuse_size(self) -> None:
+        """Between once and twice the limit there is still an answer; above, the library closes by itself."""
+        text = f"a message may have {self._limits.message_bytes} bytes; send less, or raise limits.message_bytes"
+        self.perform(self.session.cannot_answer("", Failure(ErrorCode.UNEXPECTED, text)))
+        self.perform(self.session.closing())
+        self.end(_TOO_BIG, "message too big")
+
+    # Work.
+
+    def _begin(
+        self, effect: StartLoad | StartGeneration | ReadModels | StartUnload | ReadProviders | ReadStats
+    ) -> None:
+        match effect:
+            case StartGeneration():
+                # Behind the writer's own wake-up: the acknowledgement leaves before the work begins.
+                self._loop.call_soon(self._generate, effect)
+            case StartLoad(ticket):
+                self._run_task(ticket, self._load(effect))
+            case ReadModels(ticket):
+                self._run_task(ticket, self._read_models(effect))
+            case StartUnload(ticket):
+                self._run_task(ticket, self._unload(ticket))
+            case ReadProviders(request_id):
+                self._answer_now(
+                    request_id, lambda: self.session.providers_read(request_id, self._owner.pool.providers())
+                )
+            case ReadStats(request_id):
+                self._answer_now(request_id, lambda: [Send(self._owner.stats_for(request_id))])
+            case _:
+                assert_never(effect)
+
+    def _generate(self, effect: StartGeneration) -> None:
+        ticket = effect.ticket
+        if ticket.done:
+            return
+        try:
+            generation = self._owner.pool.generate(effect.loaded, effect.job, self, _Sink(self, ticket))
+        except Exception as error:
+            self.perform(self.session.failed(ticket, _failure(error)))
+            return
+        if not ticket.done:
+            self._generations[ticket] = generation
+
+    def _run_task(self, ticket: Ticket, work: Coroutine[None, None, None]) -> None:
+        if ticket.done:
+            # The acknowledgement was what filled a stalled client's outbox.
+            work.close()
+            return
+        assert self._group is not None
+        self._tasks[ticket] = self._group.create_task(work)
+
+    async def _load(self, effect: StartLoad) -> None:
+        ticket = effect.ticket
+        try:
+            loaded = await self._owner.pool.load(effect.fields, self, lambda p: self._load_progress(ticket, p))
+        except Exception as error:
+            self._settle(ticket, self.session.failed(ticket, _failure(error)))
+        else:
+            self._settle(ticket, self.session.load_succeeded(ticket, loaded))
+
+    def _load_progress(self, ticket: LoadTicket, progress: LoadProgress) -> None:
+        reply = self.session.load_progress(ticket, progress)
+        if reply is not None:
+            self._writer.put(reply)
+
+    async def _read_models(self, effect: ReadModels) -> None:
+        ticket: ModelsTicket = effect.ticket
+        try:
+            async with asyncio.timeout(MODELS_S):
+                models = await self._owner.pool.models(effect.loaded)
+        except TimeoutError:
+            late = TimedOut("the model list did not come in time; ask again").failure()
+            self._settle(ticket, self.session.failed(ticket, late))
+        except Exception as error:
+            self._settle(ticket, self.session.failed(ticket, _failure(error)))
+        else:
+            self._settle(ticket, self.session.models_read(ticket, models))
+
+    async def _unload(self, ticket: UnloadTicket) -> None:
+        try:
+            await self._owner.pool.unload(ticket.provider)
+        except Exception as error:
+            self._settle(ticket, self.session.failed(ticket, _failure(error)))
+        else:
+            self._settle(ticket, self.session.unloaded(ticket))
+
+    def _settle(self, ticket: Ticket, effects: list[Effect]) -> None:
+        """A task reports its own end: it is not to be cancelled for it."""
+        self._tasks.pop(ticket, None)
+        self.perform(effects)
+
+    def _answer_now(self, request_id: RequestId, answer: Callable[[], list[Effect]]) -> None:
+        try:
+            effects = answer()
+        except Exception as error:
+            effects = self.session.cannot_answer(request_id, _failure(error))
+        self.perform(effects)
+
+    def _timer_expired(self, ticket: LoadTicket | GenerationTicket) -> None:
+        del self._timers[ticket]
+        self.perform(self.session.timer_expired(ticket))
+
+    def _finished(self, effect: Finished) -> None:
+        ticket = effect.ticket
+        timer = self._timers.pop(ticket, None)
+        if timer is not None:
+            timer.cancel()
+        if isinstance(ticket, GenerationTicket):
+            statistics = self._owner.statistics
+            statistics.finished(ticket.provider, effect.code, ticket.first_chunk_s, ticket.total_s)
+            statistics.chunks(ticket.provider, ticket.chunks)
+        generation, task = self._generations.pop(ticket, None), self._tasks.pop(ticket, None)
+        if effect.cancel and generation is not None:
+            self._owner.pool.cancel(generation)
+        if effect.cancel and task is not None:
+            task.cancel()
+
+
+def _failure(error: Exception) -> Failure:
+    """What a client is told; what is not ours is a bug and goes to the log with its trace."""
+    if not isinstance(error, ModuleError):
+        _log.error("an error inside the module", exc_info=error)
+    return failure_of(error)

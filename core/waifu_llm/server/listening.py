@@ -1,0 +1,78 @@
+"""Binds the sockets that the server listens on, and makes a failure to do so one clear line."""
+
+import errno
+import ssl
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Final
+
+from websockets.asyncio.server import Server as SocketServer
+
+from waifu_llm.config import ServerSettings
+from waifu_llm.errors import ModuleError
+
+Bind = Callable[[str, int], Awaitable[SocketServer]]
+
+_V4: Final = "127.0.0.1"
+_V6: Final = "::1"
+_FREE_PORT_TRIES: Final = 10
+
+
+class CannotListen(ModuleError):
+    """The address cannot be listened on."""
+
+
+async def listen(bind: Bind, settings: ServerSettings) -> tuple[list[SocketServer], str, int]:
+    """The servers, the host as a client writes it, and the port. Raises: CannotListen."""
+    if settings.host.lower() != "localhost":
+        server = await _bind(bind, settings.host, settings.port)
+        return [server], settings.host, _port_of(server)
+    # Clients that say localhost may try either address first: both must be ours.
+    for _ in range(_FREE_PORT_TRIES):
+        first = await _bind(bind, _V4, settings.port)
+        port = _port_of(first)
+        try:
+            return [first, await bind(_V6, port)], settings.host, port
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                return [first], settings.host, port
+            first.close()
+            await first.wait_closed()
+            if settings.port:
+                raise _cannot(_V6, port, error) from error
+    raise CannotListen("found no port that is free on both 127.0.0.1 and ::1; choose one with --port")
+
+
+async def _bind(bind: Bind, host: str, port: int) -> SocketServer:
+    try:
+        return await bind(host, port)
+    except OSError as error:
+        raise _cannot(host, port, error) from error
+
+
+def _cannot(host: str, port: int, error: OSError) -> CannotListen:
+    if error.errno == errno.EADDRINUSE:
+        return CannotListen(
+            f"port {port} on {host} is in use; `waifu-llm ps` shows whether a module runs there already, "
+            "--port chooses another"
+        )
+    return CannotListen(f"cannot listen on {host}, port {port}: {error.strerror or error}; see --host and --port")
+
+
+def _port_of(server: SocketServer) -> int:
+    port: int = server.sockets[0].getsockname()[1]
+    return port
+
+
+def tls(settings: ServerSettings) -> ssl.SSLContext | None:
+    """The context for wss, None for ws. Raises: CannotListen."""
+    if settings.tls_cert is None or settings.tls_key is None:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        context.load_cert_chain(Path(settings.tls_cert), Path(settings.tls_key))
+    except (OSError, ssl.SSLError) as error:
+        raise CannotListen(
+            f"cannot use server.tls_cert {settings.tls_cert} with server.tls_key {settings.tls_key}: {error}"
+        ) from error
+    return context

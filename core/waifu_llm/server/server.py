@@ -1,0 +1,190 @@
+"""Listens, lets clients in by the rules of `doors`, owns all connections, and drains them at the end."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Sequence
+from typing import Final
+
+from websockets.asyncio.server import Server as SocketServer
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.http11 import Request, Response
+from websockets.typing import Subprotocol
+
+from waifu_client.protocol import ErrorCode, GetStatsDone, RequestId
+from waifu_llm.config import Settings
+from waifu_llm.doors import SUBPROTOCOL, Denied, Doors
+from waifu_llm.redaction import Redactor
+from waifu_llm.server.connection import Connection
+from waifu_llm.server.listening import listen, tls
+from waifu_llm.server.writer import CLOSE_S
+from waifu_llm.session import Effect, Session
+from waifu_llm.stats import Statistics
+from waifu_llm.supervision.jobs import Loaded, PoolInterface
+
+_GOING_AWAY: Final = 1001
+_PING_EVERY_S: Final = 20.0
+_PING_ANSWER_S: Final = 60.0
+# Flushing a client that still reads, and its answer to the close frame.
+_DRAIN_S: Final = CLOSE_S + 1.0
+_CUT_S: Final = 1.0
+_BACKLOG: Final = 1024
+
+_log = logging.getLogger(__name__)
+_socket_log = logging.getLogger("waifu_llm.server.websockets")
+# Below this level the library writes headers, with the token in them, and message texts.
+_socket_log.setLevel(logging.WARNING)
+
+
+class Server:
+    """The module's WebSocket. `stop_requested` is set when a client's `close` asks the module to stop.
+
+    Raises: UsageError, where the settings would leave the module open to other machines.
+    """
+
+    def __init__(self, pool: PoolInterface, settings: Settings, statistics: Statistics, redactor: Redactor) -> None:
+        self.pool = pool
+        self.statistics = statistics
+        self.stop_requested = asyncio.Event()
+        self._settings = settings
+        self._redactor = redactor
+        redactor.add(settings.token)
+        self._doors = Doors.of(settings.server, settings.token)
+        self._loop = asyncio.get_running_loop()
+        self._servers: list[SocketServer] = []
+        self._connections: dict[Connection, asyncio.Event] = {}
+        self._closing = False
+
+    async def start(self) -> tuple[str, int]:
+        """Listen; the host as clients write it, and the port. Raises: ModuleError. Cancelling it is safe."""
+        if self._doors.warning is not None:
+            _log.warning("%s", self._doors.warning)
+        context = tls(self._settings.server)
+
+        async def bind(host: str, port: int) -> SocketServer:
+            return await serve(
+                self._handle,
+                host,
+                port,
+                ssl=context,
+                compression=None,
+                max_size=2 * self._settings.limits.message_bytes,
+                process_request=self._let_in,
+                select_subprotocol=_select_subprotocol,
+                server_header=None,
+                ping_interval=None if self._doors.loopback else _PING_EVERY_S,
+                ping_timeout=_PING_ANSWER_S,
+                close_timeout=CLOSE_S,
+                logger=_socket_log,
+                backlog=_BACKLOG,
+            )
+
+        self._servers, host, port = await listen(bind, self._settings.server)
+        return host, port
+
+    async def drain(self) -> None:
+        """Tell every running request that the module stops, flush, close with 1001; bounded to a few seconds.
+
+        Cancelling it is safe but leaves sockets open; call it again.
+        """
+        self._begin_closing()
+        for server in self._servers:
+            server.close(close_connections=False)
+        for connection in self._connections:
+            connection.end(_GOING_AWAY, "the module is stopping")
+        gone = list(self._connections.values())
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_DRAIN_S):
+                for event in gone:
+                    await event.wait()
+        for connection in self._connections:
+            connection.cut()
+        # Sockets that never said who they are may keep a server from closing; nothing of them is of any worth.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_CUT_S):
+                for server in self._servers:
+                    await server.wait_closed()
+
+    # What connections ask of it.
+
+    def request_stop(self) -> None:
+        """A client asked the module to stop: what runs is told at once, the rest is `drain`."""
+        self._begin_closing()
+        self.stop_requested.set()
+
+    def interrupt_everybody(self, asker: Connection, request_id: RequestId) -> None:
+        """Stop all generations; the asker's acknowledgement goes before its own terminal messages."""
+        interrupted: list[RequestId] = []
+        stops: list[tuple[Connection, list[Effect]]] = []
+        for connection in sorted(self._connections, key=lambda c: c is not asker):
+            ids, effects = connection.session.interrupt_generations()
+            interrupted += ids
+            stops.append((connection, effects))
+        asker.perform(asker.session.everybody_interrupted(request_id, interrupted))
+        for connection, effects in stops:
+            connection.perform(effects)
+
+    def stats_for(self, request_id: RequestId) -> GetStatsDone:
+        """What runs and how it fares."""
+        return GetStatsDone(
+            unique_request_id=request_id,
+            is_error=False,
+            error=ErrorCode.SUCCESS,
+            workers=self.pool.workers(),
+            environments=self.pool.environments(),
+            connections=len(self._connections),
+            counters=self.statistics.counters(),
+        )
+
+    def _begin_closing(self) -> None:
+        if not self._closing:
+            self._closing = True
+            for connection in list(self._connections):
+                connection.perform(connection.session.closing())
+
+    # One connection.
+
+    def _let_in(self, socket: ServerConnection, request: Request) -> Response | None:
+        headers = request.headers
+        denied = self._doors.check(
+            headers.get_all("Host"),
+            headers.get_all("Origin"),
+            headers.get_all("Authorization"),
+            headers.get_all("Sec-WebSocket-Protocol"),
+        )
+        if denied is None and len(self._connections) >= self._settings.limits.connections:
+            denied = Denied(503, "Too many connections; try again later.\n")
+        if denied is None:
+            return None
+        _log.info("refused a connection with HTTP %d", denied.status)
+        response = socket.respond(denied.status, denied.text)
+        if denied.status == 401:
+            response.headers["WWW-Authenticate"] = "Bearer"
+        return response
+
+    async def _handle(self, socket: ServerConnection) -> None:
+        server = self._settings.server
+        session = Session(
+            shared=_nothing_shared if self._doors.isolated else lambda: self.pool.last_loaded,
+            redactor=self._redactor,
+            clock=self._loop.time,
+            remote_close=server.remote_close,
+        )
+        if self._closing:
+            session.closing()
+        connection = Connection(socket, session, self, self._settings.limits)
+        gone = self._connections[connection] = asyncio.Event()
+        try:
+            await connection.run()
+        finally:
+            del self._connections[connection]
+            gone.set()
+
+
+def _nothing_shared() -> Loaded | None:
+    return None
+
+
+def _select_subprotocol(_: ServerConnection, offered: Sequence[Subprotocol]) -> Subprotocol | None:
+    """Only our own name is echoed, never the one that holds the token."""
+    return Subprotocol(SUBPROTOCOL) if SUBPROTOCOL in offered else None

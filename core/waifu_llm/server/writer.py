@@ -1,0 +1,153 @@
+"""The one writer of a connection: what its outbox holds goes out in batches; who does not read is given up."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Final
+
+from websockets.asyncio.server import ServerConnection
+from websockets.exceptions import ConnectionClosed
+
+from waifu_client.protocol import AnyReply, GenerateStreamChunk
+from waifu_llm.config import LimitSettings
+from waifu_llm.outbox import Outbox
+
+# How long a client may take to answer a close frame before its socket is cut.
+CLOSE_S: Final = 2.0
+_TRY_AGAIN_LATER: Final = 1013
+
+_log = logging.getLogger(__name__)
+
+
+async def write_text(socket: ServerConnection, frame: bytes) -> None:
+    """One text frame; returns when the client may be sent more. The one place that knows how frames are made."""
+    await socket.send(frame, text=True)
+
+
+class Writer:
+    """Owns a connection's outbox and the end of its socket.
+
+    `gone` is set once nothing more will be written. `on_give_up` is called, once, where the client does not read.
+    """
+
+    def __init__(self, socket: ServerConnection, limits: LimitSettings, on_give_up: Callable[[], None]) -> None:
+        self.gone = asyncio.Event()
+        self._socket = socket
+        self._limits = limits
+        self._on_give_up = on_give_up
+        self._loop = asyncio.get_running_loop()
+        self._outbox = Outbox(limits.pending_bytes)
+        self._wake = asyncio.Event()
+        self._ending: tuple[int, str] | None = None
+        self._farewell: asyncio.Task[None] | None = None
+        self._frames_written = 0
+        self._watch: asyncio.TimerHandle | None = None
+
+    @property
+    def ending(self) -> bool:
+        """The socket is being closed from this side."""
+        return self._ending is not None
+
+    def put(self, reply: AnyReply) -> None:
+        """Send a message that is not a chunk."""
+        self._outbox.put(reply)
+        self._pending()
+
+    def put_chunk(self, stream: object, reply: GenerateStreamChunk) -> None:
+        """Send a chunk of a stream."""
+        self._outbox.put_chunk(stream, reply)
+        self._pending()
+
+    def end(self, code: int, reason: str) -> None:
+        """Close the socket once everything that waits is written; the first code given stands."""
+        if self._ending is None:
+            self._ending = (code, reason)
+            self._wake.set()
+
+    def cut(self) -> None:
+        """End the socket now."""
+        self._socket.transport.abort()
+
+    async def run(self) -> None:
+        """Take everything pending at once, so that what one turn of the loop brought goes out together.
+
+        Returns when the socket is closed, by whom ever. Cancelling it is safe and cuts the socket.
+        """
+        try:
+            await self._write()
+        except ConnectionClosed:
+            pass
+        finally:
+            self._stop_watching()
+            self.gone.set()
+            if self._farewell is not None:
+                await self._farewell
+            self.cut()
+
+    async def _write(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            batch = self._outbox.take()
+            if batch:
+                await self._write_batch(batch)
+            self._outbox.written()
+            if self._ending is not None and self._outbox.empty:
+                await self._close(*self._ending)
+                return
+
+    async def _write_batch(self, batch: list[bytes]) -> None:
+        self._watch_progress()
+        try:
+            for frame in batch:
+                await write_text(self._socket, frame)
+                self._outbox.frame_written(len(frame))
+                self._frames_written += 1
+        finally:
+            self._stop_watching()
+
+    async def _close(self, code: int, reason: str) -> None:
+        """Say goodbye where the client still reads, and cut the socket in any case."""
+        try:
+            async with asyncio.timeout(CLOSE_S):
+                await self._socket.close(code, reason)
+        except TimeoutError:
+            _log.debug("a client did not answer the close frame %d", code)
+        finally:
+            self.cut()
+
+    # Clients that do not read.
+
+    def _pending(self) -> None:
+        self._wake.set()
+        if self._outbox.overflowing:
+            self._give_up("too much waits for it")
+
+    def _progress(self) -> tuple[int, int]:
+        return self._frames_written, -self._socket.transport.get_write_buffer_size()
+
+    def _watch_progress(self) -> None:
+        self._watch = self._loop.call_later(self._limits.stall_s, self._check_progress, self._progress())
+
+    def _stop_watching(self) -> None:
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
+
+    def _check_progress(self, before: tuple[int, int]) -> None:
+        if self._progress() > before:
+            self._watch_progress()
+        else:
+            self._give_up(f"it has read nothing for {self._limits.stall_s:.0f} s")
+
+    def _give_up(self, reason: str) -> None:
+        """A client that does not read costs the others nothing more."""
+        self._outbox.discard()
+        if self.gone.is_set() or self._farewell is not None:
+            return
+        _log.warning("disconnecting a client that does not read: %s", reason)
+        self._ending = (_TRY_AGAIN_LATER, reason)
+        self._stop_watching()
+        # The writer itself hangs in the stalled socket; cutting that is what frees it.
+        self._farewell = self._loop.create_task(self._close(_TRY_AGAIN_LATER, reason))
+        self._on_give_up()
