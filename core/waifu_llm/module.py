@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import functools
-import logging
 import os
 import signal
 import sys
@@ -23,10 +22,6 @@ from waifu_llm.stats import Statistics
 from waifu_llm.supervision.pool import Pool, PoolMeans
 from waifu_llm.supervision.process import Processes
 
-_log = logging.getLogger(__name__)
-
-# With the stop ladder's six seconds after it, the whole stop stays within ten.
-DRAIN_S: Final = 3.0
 INTERRUPTED: Final = 130
 
 
@@ -93,21 +88,27 @@ async def run_module(
             redactor=redactor,
             statistics=statistics,
         ) as pool:
-            server = Server(pool, settings, statistics, redactor, on_close_request=stopping.set)
-            url = await server.start()
+            server = Server(pool, settings, statistics, redactor)
+            host, port = await server.start()
+            url = f"{'ws' if settings.server.tls_cert is None else 'wss'}://{host}:{port}"
             try:
                 write_run_file(home, url, settings.token)
                 if on_listening is not None:
                     on_listening(url)
-                await stopping.wait()
+                await _either(stopping, server.stop_requested)
             finally:
                 remove_run_file(home)
-                try:
-                    async with asyncio.timeout(DRAIN_S):
-                        await server.drain()
-                except TimeoutError:
-                    _log.warning("some clients did not take their last messages within %g s", DRAIN_S)
+                await server.drain()
     return INTERRUPTED if told.interrupted else 0
+
+
+async def _either(*events: asyncio.Event) -> None:
+    waits = [asyncio.ensure_future(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()
 
 
 class _Told:
