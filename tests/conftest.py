@@ -11,8 +11,11 @@ from pathlib import Path
 
 import psutil
 import pytest
-from support.environments import SharedEnvironments
+from support.environments import ROOTS, SharedEnvironments
 from support.waiting import wait_until
+
+# Each worker's folder is an import root of its own, as its seed is; `workers/` itself is none.
+sys.path.extend(str(manifest.parent) for root in ROOTS for manifest in sorted(root.glob("*/pyproject.toml")))
 
 # Whatever could bring the user's keys, services or settings into a test.
 _PRIVATE = re.compile(
