@@ -1,0 +1,267 @@
+"""Real children: their output, their groups, their end, and what outlives the core."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import psutil
+import pytest
+from support.waiting import bounded, gone, until, wait_gone
+
+from waifu_llm.supervision.guardian import VARIABLE
+from waifu_llm.supervision.process import Processes
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="process groups are POSIX; Windows has its job object")
+
+ENV = {"PATH": os.environ.get("PATH", os.defpath)}
+
+
+class Events:
+    """What a child said, and how it ended."""
+
+    def __init__(self) -> None:
+        self.out = b""
+        self.err = b""
+        self.returncode: int | None = None
+        self.heard = asyncio.Event()
+        self.over = asyncio.Event()
+
+    def output(self, data: bytes) -> None:
+        self.out += data
+        self.heard.set()
+
+    def errors(self, data: bytes) -> None:
+        self.err += data
+
+    def exited(self, returncode: int) -> None:
+        assert self.returncode is None, "told twice"
+        self.returncode = returncode
+        self.over.set()
+
+    async def line(self) -> str:
+        async with bounded():
+            while b"\n" not in self.out:
+                self.heard.clear()
+                await self.heard.wait()
+        first, self.out = self.out.split(b"\n", 1)
+        return first.decode()
+
+    async def end(self) -> int:
+        async with bounded():
+            await self.over.wait()
+        assert self.returncode is not None
+        return self.returncode
+
+
+def python(code: str) -> list[str]:
+    return [sys.executable, "-I", "-S", "-c", textwrap.dedent(code)]
+
+
+@pytest.fixture
+async def processes() -> AsyncIterator[Processes]:
+    async with Processes() as made:
+        yield made
+
+
+async def test_a_child_gets_input_and_gives_output_and_leaves_at_the_end_of_input(processes: Processes) -> None:
+    events = Events()
+    child = await processes.spawn(
+        python("import sys\nfor line in sys.stdin: print(line.upper(), end='', flush=True)"), ENV, events
+    )
+    child.write(b"hello\n")
+    assert await events.line() == "HELLO"
+    async with bounded():
+        await child.stop()
+    assert await events.end() == 0
+
+
+async def test_the_last_words_of_a_dying_child_are_heard_before_its_end(processes: Processes) -> None:
+    events = Events()
+    await processes.spawn(
+        python("import sys, os\nos.write(1, b'x' * 50000)\nos.write(2, b'why')\nos._exit(7)"), ENV, events
+    )
+    assert await events.end() == 7
+    assert (len(events.out), events.err) == (50000, b"why")
+
+
+async def test_a_child_that_ignores_the_end_of_input_and_term_is_killed(processes: Processes) -> None:
+    events = Events()
+    child = await processes.spawn(
+        python(
+            "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nprint('up', flush=True)\n"
+            "while True: time.sleep(60)"
+        ),
+        ENV,
+        events,
+    )
+    assert await events.line() == "up"
+    async with bounded():
+        await child.stop()
+    assert await events.end() == -signal.SIGKILL
+
+
+async def test_a_stopped_child_is_killed(processes: Processes) -> None:
+    events = Events()
+    child = await processes.spawn(python("import os, signal\nos.kill(os.getpid(), signal.SIGSTOP)"), ENV, events)
+    await until(lambda: psutil.Process(child.pid).status() == psutil.STATUS_STOPPED, "the child has stopped itself")
+    async with bounded():
+        await child.kill()
+    assert await events.end() == -signal.SIGKILL
+
+
+GRANDCHILD = """
+    import subprocess, sys, time
+    code = "import time; time.sleep(600)"
+    child = subprocess.Popen([sys.executable, "-I", "-S", "-c", code], start_new_session={new_session})
+    print(child.pid, flush=True)
+    {then}
+"""
+
+
+@pytest.mark.parametrize("new_session", [False, True])
+async def test_a_grandchild_that_holds_the_pipes_does_not_hide_the_end_and_ends_with_its_parent(
+    processes: Processes, new_session: bool
+) -> None:
+    if new_session and sys.platform != "linux":
+        pytest.skip("a grandchild in a session of its own is adopted on Linux only; elsewhere the guardian ends it")
+    events = Events()
+    await processes.spawn(python(GRANDCHILD.format(new_session=new_session, then="")), ENV, events)
+    grandchild = int(await events.line())
+    assert await events.end() == 0
+    await until(lambda: gone(grandchild), "the grandchild has ended")
+
+
+async def test_children_of_others_are_left_alone(processes: Processes) -> None:
+    bystander = subprocess.Popen(python("import time; time.sleep(600)"))  # noqa: ASYNC220
+    try:
+        events = Events()
+        await processes.spawn(python("pass"), ENV, events)
+        await events.end()
+        assert bystander.poll() is None
+    finally:
+        bystander.kill()
+        bystander.wait()
+
+
+async def test_a_child_sees_only_the_given_environment_and_the_marker(processes: Processes) -> None:
+    events = Events()
+    await processes.spawn(python("import os; print(sorted(os.environ))"), {"ONLY": "this"}, events)
+    await events.end()
+    seen = events.out.decode()
+    assert VARIABLE in seen
+    assert "ONLY" in seen
+    assert "PATH" not in seen
+
+
+async def test_a_command_that_does_not_exist_is_an_oserror(processes: Processes) -> None:
+    with pytest.raises(OSError, match="nowhere"):
+        await processes.spawn(["/nowhere/at/all"], ENV, Events())
+
+
+async def test_a_command_is_run_to_its_end_with_its_lines_as_they_come(processes: Processes) -> None:
+    lines: list[str] = []
+    done = await processes.run(
+        python("import sys\nprint('out')\nprint('one', file=sys.stderr)\nprint('two', file=sys.stderr)\nsys.exit(3)"),
+        env=ENV,
+        on_line=lines.append,
+    )
+    assert (done.returncode, done.stdout, lines) == (3, "out\n", ["one", "two"])
+    assert "two" in done.tail
+
+
+async def test_a_silent_command_is_killed_after_its_time(processes: Processes) -> None:
+    with pytest.raises(TimeoutError):
+        await processes.run(python("import time; time.sleep(600)"), env=ENV, silence_s=0.05)
+    assert not children_of_ours()
+
+
+async def test_a_command_whose_caller_is_cancelled_is_killed(processes: Processes, tmp_path: Path) -> None:
+    up = tmp_path / "up"
+    task = asyncio.ensure_future(
+        processes.run(python(f"import time; open({str(up)!r}, 'w'); time.sleep(600)"), env=ENV)
+    )
+    await until(up.exists, "the command runs")
+    task.cancel()
+    await asyncio.wait({task})
+    assert not children_of_ours()
+
+
+async def test_a_spawn_cancelled_at_any_step_leaves_no_process(processes: Processes) -> None:
+    await processes.run(python("pass"), env=ENV)
+    for steps in range(6):
+        task = asyncio.ensure_future(processes.spawn(python("import time; time.sleep(600)"), ENV, Events()))
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait({task})
+        if not task.cancelled():
+            await task.result().kill()
+        assert not children_of_ours()
+
+
+def children_of_ours() -> list[psutil.Process]:
+    """Children that carry a marker; the guardian does not."""
+    found = []
+    for child in psutil.Process().children(recursive=True):
+        try:
+            if VARIABLE in child.environ():
+                found.append(child)
+        except psutil.Error:
+            continue
+    return found
+
+
+CORE = """
+    import asyncio, os, sys
+    sys.path.insert(0, {core!r})
+    from waifu_llm.supervision.process import Processes
+
+    class Events:
+        def output(self, data): os.write(1, data)
+        def errors(self, data): os.write(2, data)
+        def exited(self, returncode): pass
+
+    CHILD = '''
+    import os, signal, subprocess, sys, time
+    code = "import os, signal, time; print(os.getpid(), flush=True); {what}; time.sleep(600)"
+    subprocess.Popen([sys.executable, "-I", "-S", "-c", code])
+    subprocess.Popen([sys.executable, "-I", "-S", "-c", code], start_new_session=True)
+    print(os.getpid(), flush=True)
+    {what}
+    time.sleep(600)
+    '''
+
+    async def main():
+        processes = Processes()
+        import textwrap
+        argv = [sys.executable, "-I", "-S", "-c", textwrap.dedent(CHILD)]
+        await processes.spawn(argv, dict(os.environ), Events())
+        print("guardian", processes._guardian.pid, flush=True)
+        await asyncio.sleep(600)
+
+    asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("what", ["pass", "os.kill(os.getpid(), signal.SIGSTOP)"])
+def test_nothing_outlives_a_core_that_is_killed(what: str) -> None:
+    core = str(Path(__file__).resolve().parents[2] / "core")
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(CORE.format(core=core, what=what))],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    lines = [process.stdout.readline().split() for _ in range(4)]
+    pids = [int(words[-1]) for words in lines]
+    assert sum(words[0] == "guardian" for words in lines) == 1
+    assert all(psutil.pid_exists(pid) for pid in pids)
+    process.kill()
+    process.wait()
+    process.stdout.close()
+    wait_gone(pids)
