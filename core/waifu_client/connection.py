@@ -148,7 +148,7 @@ class Connection:
     def _lose(self, why: str) -> None:
         if self._lost is None:
             self._lost = ConnectionLost(why)
-            for exchange in self._waiting.values():
+            for exchange in list(self._waiting.values()):
                 exchange.deliver(_again(self._lost))
             self._waiting.clear()
 

@@ -1,5 +1,6 @@
 """A streamed answer: read it with `async for`; leaving the loop interrupts it at the provider."""
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from types import TracebackType
@@ -62,7 +63,8 @@ class Stream:
         if self._exchange is not None:
             self._exchange.leave()
 
-    async def _next(self) -> str:
+    async def next(self) -> str:
+        """The next piece. Raises: StopAsyncIteration at the end, LLMError. Cancelling interrupts the request."""
         if self._ended:
             raise StopAsyncIteration
         try:
@@ -86,11 +88,17 @@ class Stream:
                 case _:
                     pass  # a reply that is none of a stream's: a newer module's
 
-    def _abandoned(self) -> None:
-        if not self._ended:
-            # The last reference can go in any thread, and in the middle of anything.
-            with contextlib.suppress(RuntimeError):  # the loop is closed, and the connection with it
-                self._connection.loop.call_soon_threadsafe(self.leave)
+    def abandoned(self) -> None:
+        """Nobody reads any more; called in whatever thread let go of the reading last."""
+        if self._ended:
+            return
+        loop = self._connection.loop
+        with contextlib.suppress(RuntimeError):  # no loop in this thread, or ours is closed and the socket with it
+            if asyncio.get_running_loop() is loop:
+                self.leave()  # at once: what the caller asks for next goes out after the interrupt
+                return
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(self.leave)
 
 
 class _Reading:
@@ -103,7 +111,7 @@ class _Reading:
         return self
 
     async def __anext__(self) -> str:
-        return await self._stream._next()
+        return await self._stream.next()
 
     def __del__(self) -> None:
-        self._stream._abandoned()
+        self._stream.abandoned()
