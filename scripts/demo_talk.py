@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -28,10 +29,11 @@ def module() -> Iterator[str]:
     assert process.stdout is not None
     try:
         with timed("starting the module"):
-            words = process.stdout.readline().split()
-        if not words or not words[-1].startswith("ws://"):
-            raise DemoFailed("the module did not start; what it said is above")
-        yield words[-1]
+            said = process.stdout.readline()
+        url = re.search(r"ws://\S+", said)
+        if url is None:
+            raise DemoFailed(f"the module did not start: {said.strip() or 'what it said is above'}")
+        yield url[0]
         with timed("stopping the module"):
             code = process.wait(STOPPING_S)
         if code != 0:
