@@ -193,9 +193,11 @@ class ChatCompletions:
             name = refused_field(refusal, fields)
             if name is None or _is_over(request.deadline):
                 raise failure(self._client.upstream, refusal)
-            refused_now |= {name}
             if not refuses_only_value(refusal):
                 self._refused.add(base_url, params.model_id, name)
+            elif name in dialect.length_fields:
+                refused_now |= set(dialect.length_fields)
+            refused_now |= {name}
 
     async def _list(self) -> Sequence[ModelInfo]:
         body = await self._client.get(self._dialect.models_path)

@@ -7,7 +7,7 @@ from waifu_worker.provider import ProviderError
 from waifu_worker.scrub import Scrubber
 from waifu_worker.wire import Code
 
-_LONGEST_QUOTE: Final = 300
+_LONGEST_QUOTE: Final = 160
 
 
 class Upstream:
@@ -21,7 +21,7 @@ class Upstream:
         self._scrubber.add(key)
 
     def quote(self, text: str) -> str:
-        """What the service said, fit for a message: one line, at most 300 characters, no key in it."""
+        """What the service said, fit for a message: one line, at most 160 characters, no key in it."""
         # Services echo keys, or masked beginnings of them, in their error texts.
         text = self._scrubber.scrub(" ".join(text.split()))
         return text if len(text) <= _LONGEST_QUOTE else text[: _LONGEST_QUOTE - 1] + "…"
