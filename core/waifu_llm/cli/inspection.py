@@ -1,4 +1,4 @@
-"""What `waifu-llm check` looks at. Each look adds facts and problems; a problem is one sentence that says what to do."""
+"""What `waifu-llm check` looks at: each look adds facts, and problems as sentences that say what to do."""
 
 import errno
 import platform
@@ -25,6 +25,7 @@ from waifu_llm.supervision.process import Processes
 
 _LITTLE_DISK: Final = 1024**3
 _UV_SILENCE_S: Final = 20.0
+_NEW_UV: Final = "run: python -m pip install --upgrade --force-reinstall uv"
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,13 +109,14 @@ async def _look_at_uv(context: Context, processes: Processes, findings: Findings
         completed = await processes.run(
             [binary, "--version"], env=uv.basic_environment(context.environ), silence_s=_UV_SILENCE_S
         )
-        if completed.returncode:
-            raise ModuleError(f"uv cannot be run (exit code {completed.returncode}); run: python -m pip install -U uv")
-        findings.facts["uv"] = f"{uv.checked_version(completed.stdout)}, {binary}"
+        if completed.returncode == 0:
+            findings.facts["uv"] = f"{uv.checked_version(completed.stdout)}, {binary}"
+        else:
+            findings.problems.append(f"uv ends with exit code {completed.returncode}; {_NEW_UV}")
     except ModuleError as error:
         findings.problems.append(error.message)
     except (OSError, TimeoutError) as error:
-        findings.problems.append(f"uv cannot be run ({error}); run: python -m pip install -U uv")
+        findings.problems.append(f"uv cannot be run ({error}); {_NEW_UV}")
 
 
 def _look_at_environments(context: Context, store: EnvironmentStore, findings: Findings) -> None:
