@@ -3,13 +3,15 @@
 import os
 import subprocess
 import sys
+from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 from support.waiting import WAIT_S
-from waifu_worker.framing import decode_from_worker, encode
+
+from waifu_worker.framing import LineSplitter, decode_from_worker, encode
 from waifu_worker.wire import Chunk, Done, Failed, FromWorker, Ready, ToWorker
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -46,6 +48,8 @@ class WorkerProcess:
         self.input: BinaryIO = process.stdin  # type: ignore[assignment]  # unbuffered, so a raw FileIO
         self.output: BinaryIO = process.stdout  # type: ignore[assignment]
         self._log = log
+        self._splitter = LineSplitter()
+        self._lines: deque[bytes] = deque()
 
     @property
     def stderr(self) -> str:
@@ -60,9 +64,11 @@ class WorkerProcess:
 
     def next(self) -> FromWorker:
         """The next message."""
-        line = self.output.readline()
-        assert line.endswith(b"\n"), f"it ended: {line!r}; {self.stderr[-2000:]}"
-        return decode_from_worker(line)
+        while not self._lines:
+            data = self.output.read(1 << 20)
+            assert data, f"it ended: {self.stderr[-2000:]}"
+            self._lines.extend(self._splitter.feed(data))
+        return decode_from_worker(self._lines.popleft())
 
     def until_end(self, request_id: int) -> tuple[str, Done | Failed]:
         """The text of one request up to its end; other requests' messages are an error."""

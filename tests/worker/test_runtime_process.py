@@ -4,14 +4,15 @@ import os
 import resource
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
-from support.puppet import liveness, puppet
-from support.waiting import gone, until, wait_gone
-from support.worker_process import ECHO, FAKE, WorkerProcess, make_seed, running
+from support.waiting import gone, wait_gone
+from support.worker_process import FAKE, WorkerProcess, make_seed, running
+
 from waifu_worker.wire import (
     MAX_LINE_BYTES,
     Beat,
@@ -26,9 +27,7 @@ from waifu_worker.wire import (
     Models,
     OptionValue,
     Params,
-    Progress,
     Ready,
-    Unload,
 )
 
 
@@ -174,14 +173,15 @@ def test_the_fake_can_say_a_wrong_hello(seed: Path, flag: str) -> None:
 def test_no_core_dumps_and_no_inherited_pipes(fake: WorkerProcess) -> None:
     assert psutil.Process(fake.process.pid).rlimit(resource.RLIMIT_CORE) == (0, 0)
     folder = Path(f"/proc/{fake.process.pid}/fd")
-    wire = [fd for fd in folder.iterdir() if os.readlink(fd) == os.readlink(f"/proc/self/fd/{fake.output.fileno()}")]
+    pipe = Path(f"/proc/self/fd/{fake.output.fileno()}").readlink()
+    wire = [fd for fd in folder.iterdir() if fd.readlink() == pipe]
     assert [int(fd.name) for fd in wire if int(fd.name) < 3] == []
     for fd in wire:
         flags = (folder.parent / "fdinfo" / fd.name).read_text().split("flags:\t")[1].split()[0]
         assert int(flags, 8) & os.O_CLOEXEC
 
 
-def test_a_busy_worker_beats_and_one_that_holds_the_interpreter_does_not(seed: Path) -> None:
+def test_a_worker_beats_while_its_loop_is_blocked(seed: Path) -> None:
     with running(seed) as worker:
         load(worker)
         worker.send(ask(2, "spin=0"))
@@ -207,7 +207,7 @@ def test_a_full_pipe_stalls_the_text_but_neither_cancels_nor_the_reading(fake: W
     for request_id in range(3, 13):
         fake.send(ask(request_id, "echo", "x" * 65536, stream=False), Cancel(id=request_id))
     fake.send(Cancel(id=2))
-    ends = {}
+    ends: dict[int, Code] = {}
     while len(ends) < 11:
         message = fake.next()
         if isinstance(message, Failed):
@@ -249,13 +249,14 @@ def test_a_worker_dies_with_its_parent_even_when_it_is_stopped(seed: Path, tmp_p
     pid_file = tmp_path / "pid"
     program = (
         "import subprocess, sys, pathlib, time\n"
-        f"worker = subprocess.Popen([sys.executable, '-I', {str(seed)!r}], stdin=subprocess.PIPE, stdout=subprocess.PIPE)\n"
+        f"argv = [sys.executable, '-I', {str(seed)!r}]\n"
+        "worker = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)\n"
         "worker.stdout.readline()\n"
         f"pathlib.Path({str(pid_file)!r}).write_text(str(worker.pid))\n"
         "print('ready', flush=True)\n"
         "time.sleep(1000)\n"
     )
-    parent = subprocess.Popen(["/usr/bin/env", "python3", "-c", program], stdout=subprocess.PIPE)
+    parent = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE)
     try:
         assert parent.stdout is not None
         assert parent.stdout.readline() == b"ready\n"
