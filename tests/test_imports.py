@@ -1,6 +1,7 @@
 """The walls of docs/architecture.md, read from the code itself: which way imports point, and what is pure."""
 
 import ast
+import re
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -176,6 +177,12 @@ def test_a_pure_module_imports_no_loop_and_touches_nothing(module: str) -> None:
     }
     waits = any(isinstance(node, ast.AsyncFunctionDef | ast.Await) for node in ast.walk(tree_of(path)))
     assert not impure | calls and not waits
+
+
+def test_a_module_that_calls_itself_pure_is_held_to_it() -> None:
+    says_so = re.compile(r"\bpure\b", re.IGNORECASE)
+    claimed = {path for path in modules() if says_so.search(ast.get_docstring(tree_of(path)) or "")}
+    assert claimed <= {ROOT / module for module in gates()["pure"]}
 
 
 def workers() -> list[Path]:
