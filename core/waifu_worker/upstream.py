@@ -1,5 +1,6 @@
 """The service a worker talks to: its name, its address, and what of it may be told to a client. Pure."""
 
+import re
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -7,6 +8,7 @@ from waifu_worker.provider import ProviderError
 from waifu_worker.scrub import Scrubber
 from waifu_worker.wire import Code
 
+_MASKED: Final = re.compile(r"\S*\*{3}\S*")
 _LONGEST_QUOTE: Final = 160
 
 
@@ -22,8 +24,8 @@ class Upstream:
 
     def quote(self, text: str) -> str:
         """What the service said, fit for a message: one line, at most 160 characters, no key in it."""
-        # Services echo keys, or masked beginnings of them, in their error texts.
-        text = self._scrubber.scrub(" ".join(text.split()))
+        # Services echo keys in their error texts, or both ends of one with asterisks between them.
+        text = self._scrubber.scrub(_MASKED.sub("[redacted]", " ".join(text.split())))
         return text if len(text) <= _LONGEST_QUOTE else text[: _LONGEST_QUOTE - 1] + "…"
 
 
