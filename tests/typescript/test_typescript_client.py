@@ -1,0 +1,80 @@
+"""Node programs against the real module: our TypeScript client's example, and clients as they were published."""
+
+import asyncio
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from support.real_module import running_module
+from support.waiting import bounded
+
+EVERYDAY = Path(__file__).parent / "published" / "everyday.mjs"
+
+
+@pytest.fixture(autouse=True)
+def echo(installed: Callable[..., None]) -> None:
+    installed("echo")
+
+
+async def run(*argv: str | Path) -> str:
+    """What a program prints; it must end well."""
+    program = await asyncio.create_subprocess_exec(
+        *map(str, argv), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    try:
+        async with bounded():
+            out, err = await program.communicate()
+    finally:
+        if program.returncode is None:
+            program.kill()
+            await program.wait()
+    assert program.returncode == 0, err.decode()
+    assert err == b""
+    return out.decode()
+
+
+async def test_the_example_of_the_typescript_client_runs(node: str, package: Path, home: Path) -> None:
+    async with running_module(home) as module:
+        said = await run(node, package / "dist" / "example_client.js", "echo", "", module.url)
+    lines = said.splitlines()
+    assert "[LOG] worker: starting" in lines
+    assert "[OUT] AI: How are you feeling?" in lines
+    assert "[OUT] AI: Tell me a long story." in lines
+    assert lines[-1] == "[LOG] Done: stop."
+
+
+async def test_the_typescript_clients_own_tests_pass(node: str, package: Path) -> None:
+    said = await run(node, "--test", package / "dist" / "test" / "client.test.js")
+    assert "fail 0" in said
+
+
+async def test_a_published_client_works_unchanged(node: str, package: Path, home: Path) -> None:
+    async with running_module(home) as module:
+        found = json.loads(await run(node, EVERYDAY, module.url))
+        assert await module.ended() == 0
+    providers = found.pop("providers")
+    assert "echo" in providers and providers == sorted(providers)
+    assert found == {
+        "modelsBeforeLoad": [],
+        "generateBeforeLoad": "Failed to generate response. Error: INVALID_PROVIDER",
+        "badProvider": "Failed to load provider. Error: INVALID_PROVIDER",
+        "models": ["echo", "echo-slow", "lorem"],
+        "modelsOfAnOlderClient": ["echo", "echo-slow", "lorem"],
+        "response": "How are you feeling?",
+        "stopsAtALineBreak": "one",
+        "chunks": ["Write ", "me ", "a ", "story"],
+        "streamWithFewParameters": "a\nb",
+        "badModel": "Failed to generate response. Error: INVALID_MODEL",
+        "emptyMessages": "Failed to generate response. Error: INVALID_PROMPT",
+        "twoAtOnce": ["x y z", "1 2 3"],
+        "interrupted": "Failed to stream response. Error: INTERRUPT",
+        "closeCode": 1001,
+        "complaints": [],
+    }
+
+
+async def test_the_lock_file_holds_no_registrys_address(package: Path) -> None:
+    lock = json.loads((package / "package-lock.json").read_text("utf-8"))
+    assert lock["packages"]
+    assert not [name for name, entry in lock["packages"].items() if "resolved" in entry]
