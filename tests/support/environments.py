@@ -8,12 +8,13 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from filelock import FileLock
 
-from waifu_llm.catalog import Catalog
+from waifu_llm.catalog import Catalog, read_manifest
 from waifu_llm.config import UvSettings
 from waifu_llm.environment.store import EnvironmentStore
 from waifu_llm.environment.verify import site_packages
@@ -21,7 +22,8 @@ from waifu_llm.paths import Home
 from waifu_llm.supervision.process import Processes
 
 ROOT: Final = Path(__file__).resolve().parents[2]
-ROOTS: Final = (ROOT / "workers", ROOT / "tests" / "fakes", ROOT / "gateways")
+ROOTS: Final = (ROOT / "workers", ROOT / "gateways")
+FAKE: Final = ROOT / "tests" / "fakes" / "worker"
 COVERAGE: Final = "COVERAGE_PROCESS_START"
 SILENCE_S: Final = 900.0
 
@@ -34,8 +36,10 @@ _PTH: Final = (
 
 
 def catalog() -> Catalog:
-    """The module's own workers and gateways, and the tests' misbehaving ones."""
-    return Catalog.read(ROOTS)
+    """The module's own workers and gateways, and the tests' misbehaving worker, called fake."""
+    own = Catalog.read(ROOTS)
+    fake = replace(read_manifest(FAKE), name="fake")
+    return Catalog({manifest.name: manifest for manifest in (*own.all(), fake)}, own.broken)
 
 
 class SharedEnvironments:
