@@ -4,7 +4,7 @@ import sys
 from dataclasses import dataclass, field
 from typing import Final, TypedDict
 
-from waifu_client import Client
+from waifu_client import Client, LLMError
 from waifu_client.protocol import Message
 from waifu_llm.cli.text import printable
 
@@ -61,16 +61,19 @@ async def write_answer(client: Client, answering: Answering) -> str | None:
     Raises: LLMError. Cancelling it interrupts the generation; what was written stays in the conversation.
     """
     pieces: list[str] = []
+    end = "\n"
     try:
         stream = client.stream(**answering.request())
         async for piece in stream:
             pieces.append(piece)
             sys.stdout.write(printable(piece))
             sys.stdout.flush()
+    except LLMError:
+        end = "\n" if pieces else ""
+        raise
     finally:
         text = "".join(pieces)
         answering.answered(text)
-        if not text.endswith("\n"):
-            sys.stdout.write("\n")
-            sys.stdout.flush()
+        sys.stdout.write("" if text.endswith("\n") else end)
+        sys.stdout.flush()
     return stream.finish_reason

@@ -21,6 +21,7 @@ from waifu_llm.errors import ModuleError
 from waifu_llm.runfile import remove_run_file, running_modules
 
 LARGE_MB: Final = 200
+_LONG_STAGES: Final = ("environment", "model")
 
 
 @asynccontextmanager
@@ -54,7 +55,8 @@ async def load(client: Client, manifest: Manifest) -> None:
     with Progress() as progress:
 
         def show(step: LoadProgress) -> None:
-            progress.show(f"{manifest.name}: {step.detail or step.stage}", step.fraction)
+            tell = progress.show if step.stage in _LONG_STAGES else progress.pass_by
+            tell(f"{manifest.name}: {step.detail or step.stage}", step.fraction)
 
         loaded = await client.load(manifest.name, on_progress=show)
     if loaded.warning:

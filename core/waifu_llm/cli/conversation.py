@@ -3,10 +3,8 @@
 import asyncio
 import contextlib
 import signal
-import sys
-from collections.abc import Iterator
 from types import FrameType
-from typing import Final
+from typing import Final, Self
 
 from waifu_client import Client, ConnectionLost, LLMError
 from waifu_llm.catalog import Manifest
@@ -24,32 +22,58 @@ def converse(context: Context, manifest: Manifest, answering: Answering) -> int:
     """Talk until Ctrl-D or /exit. Raises: what loading raises, ConnectionLost, KeyboardInterrupt while loading."""
     with contextlib.suppress(ImportError):
         import readline  # noqa: F401  # makes input() a line editor with a history
-    with LoopThread(module_client(context)) as loop, _ctrl_c_interrupts(loop):
+    with LoopThread(module_client(context)) as loop, _Keyboard(loop) as keyboard:
         client = loop.value()
         try:
             loop.run(load(client, manifest))
         except asyncio.CancelledError:
             raise KeyboardInterrupt from None
         note(f"{manifest.declared.title}, {answering.model or 'its first model'}. {_HINT}.")
-        while (line := _read_line()) is not None:
+        while (line := keyboard.read_line()) is not None:
             if line:
                 _turn(loop, client, answering, line)
     return 0
 
 
-def _read_line() -> str | None:
-    """The next line, "" for none, None at the end."""
-    try:
-        line = input("> ").strip()
-    except EOFError:
-        print()
-        return None
-    except KeyboardInterrupt:
-        print()
-        note(f"({_HINT})")
-        return ""
-    # A terminal in another encoding gives bytes that are no text.
-    return None if line == _LEAVE else line.encode("utf-8", "replace").decode("utf-8")
+class _Keyboard:
+    """What is typed. Ctrl-C clears the line that is being typed; at any other time it interrupts what the loop does,
+    and a second one, before the first has had its effect, ends the program. Main thread only.
+    """
+
+    def __init__(self, loop: LoopThread[Client]) -> None:
+        self._loop = loop
+        self._reads = False
+
+    def __enter__(self) -> Self:
+        self._before = signal.signal(signal.SIGINT, self._on_interrupt)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        signal.signal(signal.SIGINT, self._before)
+
+    def read_line(self) -> str | None:
+        """The next line, "" for none, None at the end."""
+        try:
+            self._reads = True
+            line = input("> ").strip()
+        except EOFError:
+            print()
+            return None
+        except KeyboardInterrupt:
+            print()
+            note(f"({_HINT})")
+            return ""
+        finally:
+            self._reads = False
+        # A terminal in another encoding gives bytes that are no text.
+        return None if line == _LEAVE else line.encode("utf-8", "replace").decode("utf-8")
+
+    def _on_interrupt(self, number: int, frame: FrameType | None) -> None:
+        if self._reads:
+            self._reads = False
+            raise KeyboardInterrupt
+        if not self._loop.interrupt():
+            raise KeyboardInterrupt
 
 
 def _turn(loop: LoopThread[Client], client: Client, answering: Answering, line: str) -> None:
@@ -65,19 +89,3 @@ def _turn(loop: LoopThread[Client], client: Client, answering: Answering, line: 
     else:
         if reason == "length":
             note("(cut: the answer reached its greatest length)")
-
-
-@contextlib.contextmanager
-def _ctrl_c_interrupts(loop: LoopThread[Client]) -> Iterator[None]:
-    """Ctrl-C cancels what the loop does; where it does nothing, or cancelling takes too long, it is itself again."""
-
-    def on_interrupt(number: int, frame: FrameType | None) -> None:
-        if not loop.interrupt():
-            raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGINT, on_interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-        sys.stdout.flush()

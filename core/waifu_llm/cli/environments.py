@@ -51,7 +51,11 @@ def tell_removals(removals: Sequence[Removal]) -> int:
     """Say what was removed and what was not; returns how many were kept."""
     for removal in removals:
         if removal.kept is None:
-            note(f"removed {removal.folder.name}, {size(removal.freed)} are free again")
+            note(f"removed {_name(removal)}, {size(removal.freed)} are free again")
         else:
-            note(f"waifu-llm: {removal.folder.name} stays: {removal.kept}")
+            note(f"waifu-llm: {_name(removal)} stays: {removal.kept}")
     return sum(removal.kept is not None for removal in removals)
+
+
+def _name(removal: Removal) -> str:
+    return f"{removal.folder.parent.name}/{removal.folder.name}"

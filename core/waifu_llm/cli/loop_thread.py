@@ -29,6 +29,7 @@ class LoopThread(Generic[T]):
         self._left: Future[None] = Future()
         self._holding: asyncio.Task[None] | None = None
         self._working: asyncio.Task[None] | None = None
+        self._interrupted = False
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -52,18 +53,19 @@ class LoopThread(Generic[T]):
         return self._entered.result()
 
     def run(self, work: Coroutine[object, object, R]) -> R:
-        """Wait for the end of `work`. Raises: CancelledError after `interrupt`, else what it raises."""
+        """Wait for the end of `work`. Raises: asyncio.CancelledError after `interrupt`, else what it raises."""
         ended: Future[R] = Future()
         self._loop.call_soon_threadsafe(self._begin, work, ended)
         _wait(ended)
+        self._interrupted = False
         return ended.result()
 
     def interrupt(self) -> bool:
-        """Cancel what runs now, from any thread or signal handler; False where nothing runs or it was done already."""
-        working = self._working
-        if working is None or working.cancelling():
+        """Cancel what runs, or what runs next; for signal handlers too. False where that was asked for already."""
+        if self._interrupted:
             return False
-        self._loop.call_soon_threadsafe(working.cancel)
+        self._interrupted = True
+        self._loop.call_soon_threadsafe(self._cancel)
         return True
 
     def _begin(self, work: Coroutine[object, object, R], ended: Future[R]) -> None:
@@ -75,7 +77,15 @@ class LoopThread(Generic[T]):
             finally:
                 self._working = None
 
-        self._working = self._loop.create_task(carry())
+        if self._interrupted:
+            work.close()
+            ended.set_exception(asyncio.CancelledError())
+        else:
+            self._working = self._loop.create_task(carry())
+
+    def _cancel(self) -> None:
+        if self._working is not None:
+            self._working.cancel()
 
     def _begin_to_hold(self) -> None:
         self._holding = self._loop.create_task(self._hold())

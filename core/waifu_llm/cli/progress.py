@@ -34,6 +34,11 @@ class Progress:
             sys.stderr.write(f"{text}\n")
         sys.stderr.flush()
 
+    def pass_by(self, detail: str, fraction: float | None = None) -> None:
+        """Say what is soon over: on a terminal, where it will be written over, and nowhere else."""
+        if self._terminal:
+            self.show(detail, fraction)
+
     def done(self) -> None:
         """Clear the changing line: what comes next stands in its place."""
         if self._terminal and self._last:
