@@ -202,7 +202,7 @@ async def test_a_damaged_seed_is_written_again(
 async def test_the_interpreter_is_the_one_that_ours_was_made_from(store: EnvironmentStore, tiny: Manifest) -> None:
     async with bounded():
         environment = await store.ensure(tiny)
-    assert environment.python.resolve() == Path(sys.executable).resolve()
+    assert environment.python.samefile(sys.executable)
 
 
 async def test_no_variable_of_the_core_reaches_uv_or_the_first_start(

@@ -10,9 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+from support.waiting import bounded, until
+
 from waifu_llm.catalog import Manifest, read_manifest
 from waifu_llm.config import UvSettings
-from waifu_llm.environment.model import Completed, Run
+from waifu_llm.environment.model import Completed, Environment, Run
 from waifu_llm.environment.store import EnvironmentStore
 from waifu_llm.paths import Home
 
@@ -148,3 +150,11 @@ class Watched:
                     raise answer
                 return answer
         return await self._run(argv, env=env, on_line=on_line, silence_s=silence_s)
+
+
+async def built(store: EnvironmentStore, manifest: Manifest) -> Environment:
+    """Built, and nothing of the store's own runs from it any more."""
+    async with bounded():
+        environment = await store.ensure(manifest)
+        await until(lambda: (environment.folder / "waifu-llm-compiled").exists(), "it is compiled")
+        return environment

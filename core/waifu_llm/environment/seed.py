@@ -75,6 +75,8 @@ class Seed:
 
 
 def _files(package: Path) -> Iterator[tuple[str, bytes]]:
+    # What is not there at all would otherwise pass as a package without files.
+    (package / "__init__.py").stat()
     for file in sorted(package.rglob("*")):
         path = file.relative_to(package)
         if "__pycache__" not in path.parts and file.is_file() and file.suffix != ".pyc":
