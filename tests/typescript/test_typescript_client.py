@@ -44,6 +44,30 @@ async def test_the_example_of_the_typescript_client_runs(node: str, package: Pat
     assert lines[-1] == "[LOG] Done: stop."
 
 
+async def test_where_the_platform_has_a_websocket_it_is_used(node: str, package: Path, home: Path) -> None:
+    platform = (node, "--no-warnings", "--experimental-websocket")
+    assert (await run(*platform, "-p", "typeof WebSocket")) == "function\n"
+    async with running_module(home) as module:
+        said = await run(*platform, package / "dist" / "example_client.js", "echo", "", module.url)
+    assert said.splitlines()[-1] == "[LOG] Done: stop."
+
+
+async def test_where_no_module_runs_the_example_says_what_to_do(node: str, package: Path) -> None:
+    program = await asyncio.create_subprocess_exec(
+        node,
+        str(package / "dist" / "example_client.js"),
+        "echo",
+        "",
+        "ws://127.0.0.1:1",
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    async with bounded():
+        _, err = await program.communicate()
+    assert program.returncode == 1
+    assert "waifu-llm serve" in err.decode()
+
+
 async def test_the_typescript_clients_own_tests_pass(node: str, package: Path) -> None:
     said = await run(node, "--test", package / "dist" / "test" / "client.test.js")
     assert "fail 0" in said
