@@ -13,6 +13,7 @@ from support.waiting import bounded, gone, until
 from waifu_client import Client, connect
 from waifu_client.errors import Interrupted, LLMError
 from waifu_llm.config import WorkerSettings
+from waifu_llm.supervision import supervisor
 
 
 @pytest.fixture
@@ -232,3 +233,18 @@ async def test_a_key_is_in_no_argv_environment_log_or_message(
 
 def files_of(home: Path, *suffixes: str) -> list[Path]:
     return [path for path in home.rglob("*") if path.is_file() and path.suffix in suffixes]
+
+
+@pytest.mark.parametrize("behaviour", ["stop", "hold"])
+async def test_a_worker_that_is_frozen_is_killed_and_the_next_request_works(
+    url: str, monkeypatch: pytest.MonkeyPatch, behaviour: str
+) -> None:
+    async with connect(url) as llm:
+        with monkeypatch.context() as quick:
+            quick.setattr(supervisor, "WATCH_INTERVAL_S", 0.05)
+            quick.setattr(supervisor, "SILENCE_S", 0.5)
+            await llm.load("fake")
+            error = await failure(llm, f"{behaviour}=2")
+        assert error.reason == "worker_crashed"
+        assert "no sign of life" in error.message
+        assert await answer(llm, "echo") == "hello there"
