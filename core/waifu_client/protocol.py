@@ -240,6 +240,7 @@ class ProviderDetails(msgspec.Struct, frozen=True):
     has_api_key: bool
     abilities: list[str]
     options: dict[str, OptionDetails]
+    default_model: str | None = None
 
 
 class GetProvidersDone(Reply, frozen=True, kw_only=True, tag="get_providers_done"):

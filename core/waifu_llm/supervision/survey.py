@@ -21,6 +21,7 @@ def provider_details(manifest: Manifest, *, installed: bool, running: bool, has_
         needs_api_key=declared.key.need is KeyNeed.REQUIRED,
         has_api_key=has_key,
         abilities=list(declared.abilities),
+        default_model=declared.default_model,
         options={
             name: OptionDetails(
                 type=option.type, help=option.help, default=option.default, choices=list(option.choices)
