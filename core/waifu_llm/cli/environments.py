@@ -18,9 +18,10 @@ from waifu_llm.supervision.process import Processes
 async def environment_store(context: Context) -> AsyncIterator[EnvironmentStore]:
     """The store of this home; at the end no build of this command goes on. Raises: UsageError."""
     settings = context.settings()
-    home = context.own_home()
     async with Processes() as processes:
-        store = EnvironmentStore(home, settings.uv, processes.run, context.environ, settings.workers.build_silence_s)
+        store = EnvironmentStore(
+            context.home, settings.uv, processes.run, context.environ, settings.workers.build_silence_s
+        )
         try:
             yield store
         finally:
