@@ -222,6 +222,8 @@ class _StopFinder:
     def feed(self, text: str) -> str:
         if self.stopped:
             return ""
+        if not self._held and self._first.search(text) is None:
+            return text
         text = self._held + text
         found = self._pattern.search(text)
         begin = self._beginning(text)
