@@ -71,7 +71,7 @@ def uv_environment(environ: Mapping[str, str], settings: UvSettings) -> dict[str
     if settings.find_links:
         env["UV_FIND_LINKS"] = settings.find_links
     # Without them uv reads settings of any project it stands in, and downloads a Python where ours does not suit it.
-    return {**env, "UV_NO_CONFIG": "1", "UV_PYTHON_DOWNLOADS": "never", "UV_NO_PROGRESS": "1", "NO_COLOR": "1"}
+    return {**env, "UV_NO_CONFIG": "1", "UV_PYTHON_DOWNLOADS": "never", "NO_COLOR": "1"}
 
 
 def venv_command(uv: str, folder: Path, base_python: str) -> list[str]:

@@ -1,0 +1,131 @@
+"""scripts/lock.py over a small index of the test's own."""
+
+import hashlib
+import json
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from support.stores import write_wheel, write_worker
+
+ROOT = Path(__file__).resolve().parents[2]
+OLD, YOUNG = "2020-01-01T00:00:00Z", "2026-11-20T00:00:00Z"
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    sys.modules.pop("lock", None)
+    import lock
+
+    return lock
+
+
+@pytest.fixture
+def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """An index with dep 1.0 (old) and dep 2.0 (young)."""
+    wheels = tmp_path / "wheels"
+    wheels.mkdir()
+    for version in ("1.0", "2.0"):
+        write_wheel(wheels, "dep", version, {"dep.py": b""})
+    times = {"1.0": OLD, "2.0": YOUNG}
+    files = [
+        {
+            "filename": file.name,
+            "url": f"/files/{file.name}",
+            "hashes": {"sha256": hashlib.sha256(file.read_bytes()).hexdigest()},
+            "upload-time": times[file.name.split("-")[1]],
+        }
+        for file in sorted(wheels.iterdir())
+    ]
+    page = json.dumps({"meta": {"api-version": "1.1"}, "name": "dep", "files": files}).encode()
+    pages = {f"/files/{file.name}": (file.read_bytes(), "application/zip") for file in wheels.iterdir()}
+    pages["/simple/dep/"] = page, "application/vnd.pypi.simple.v1+json"
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_HEAD(self) -> bytes:
+            data, kind = pages.get(self.path, (b"", "text/plain"))
+            self.send_response(200 if self.path in pages else 404)
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            return data
+
+        def do_GET(self) -> None:
+            self.wfile.write(self.do_HEAD())
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        address = f"http://127.0.0.1:{server.server_port}"
+        monkeypatch.setenv("UV_DEFAULT_INDEX", f"{address}/simple")
+        monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "cache"))
+        yield address
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def workers(tmp_path: Path) -> Path:
+    root = tmp_path / "workers"
+    manifest = write_worker(root, "tiny", "")
+    file = manifest.folder / "pyproject.toml"
+    file.write_text(file.read_text().replace('["msgspec"]', '["dep"]'))
+    manifest.lock.unlink()
+    return root
+
+
+def test_a_lock_has_hashes_and_no_address_and_nothing_younger_than_the_cooling_off(
+    script: ModuleType, index: str, workers: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ["--root", str(workers), "--exclude-newer", "2026-11-15"]
+    assert script.main(["--check", *asked]) == 1
+    assert not (workers / "tiny" / "requirements.lock").exists(), "a check writes nothing"
+    assert script.main(asked) == 0
+    text = (workers / "tiny" / "requirements.lock").read_text()
+    assert "dep==1.0" in text and "--hash=sha256:" in text
+    assert index not in text and str(workers) not in text
+    assert "+ dep==1.0" in capsys.readouterr().out
+    assert script.main(["--check", *asked]) == 0
+
+
+def test_what_is_locked_stays_until_an_upgrade_is_asked_for(
+    script: ModuleType, index: str, workers: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lock = workers / "tiny" / "requirements.lock"
+    assert script.main(["--root", str(workers), "--exclude-newer", "2026-11-15"]) == 0
+    later = ["--root", str(workers), "--exclude-newer", "2026-11-22"]
+    assert script.main(later) == 0
+    assert "dep==1.0" in lock.read_text()
+    assert script.main(["--upgrade", *later, "other"]) == 0
+    assert "dep==1.0" in lock.read_text(), "only those that were named"
+    capsys.readouterr()
+    assert script.main(["--upgrade", *later]) == 0
+    assert "dep==2.0" in lock.read_text()
+    assert capsys.readouterr().out.splitlines()[:2] == ["tiny: - dep==1.0", "tiny: + dep==2.0"]
+
+
+def test_a_worker_that_cannot_be_locked_is_named(
+    script: ModuleType, index: str, workers: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert script.main(["--root", str(workers), "--exclude-newer", "2019-01-01"]) == 2
+    assert "tiny" in capsys.readouterr().err
+
+
+def test_an_address_in_a_lock_is_refused(script: ModuleType, index: str, workers: Path) -> None:
+    file = workers / "tiny" / "pyproject.toml"
+    file.write_text(file.read_text().replace('["dep"]', f'["dep @ {index}/files/dep-1.0-py3-none-any.whl"]'))
+    with pytest.raises(script.LockFailed, match="address"):
+        script.compile_lock(workers / "tiny", "", "2026-11-22", upgrade=False)
+
+
+def test_the_default_is_a_week_of_cooling_off(script: ModuleType) -> None:
+    assert script._days_ago(7) < script._days_ago(0)
+    assert script.COOLING_OFF_DAYS == 7
