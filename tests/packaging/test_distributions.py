@@ -154,3 +154,23 @@ def test_the_installed_module_builds_loads_and_answers(installation: Installatio
     installation.command("install", "echo")
     answer = installation.command("chat", "echo", "echo", "--prompt", "from the wheel to a worker and back")
     assert "from the wheel to a worker and back" in answer
+
+
+@pytest.mark.full
+def test_pip_installs_a_clean_copy(tmp_path: Path) -> None:
+    source = clean_copy(tmp_path)
+    run(sys.executable, "-m", "venv", tmp_path / "venv", cwd=tmp_path)
+    binaries = tmp_path / "venv" / ("Scripts" if sys.platform == "win32" else "bin")
+    run(binaries / "python", "-m", "pip", "install", "--quiet", source, cwd=tmp_path)
+    assert '"openai"' in Installation(binaries, tmp_path).command("list", "--json")
+
+
+@pytest.mark.full
+def test_the_demo_runs_from_a_clean_copy_and_installs_nothing_the_second_time(tmp_path: Path) -> None:
+    demo = clean_copy(tmp_path) / "scripts" / "demo.py"
+    home = str(tmp_path / "home")
+    python = getattr(sys, "_base_executable", sys.executable)
+    first = run(python, demo, cwd=tmp_path, WAIFU_LLM_HOME=home)
+    again = run(python, demo, cwd=tmp_path, WAIFU_LLM_HOME=home)
+    assert "installing waifu-llm" in first and "installing" not in again
+    assert "and back." in first and "and back." in again
