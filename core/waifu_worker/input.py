@@ -56,15 +56,14 @@ def _decode(line: bytes) -> ToWorker | None:
 
 def _waiter(source: int, tick: Callable[[], bool]) -> Callable[[], bool]:
     """A function that waits for input, at most until the next tick, and says whether there is some."""
-    if hasattr(select, "poll"):
-        poller = select.poll()
-        poller.register(source, select.POLLIN)
-        return lambda: bool(poller.poll(_TICK_S * 1000))
+    if sys.platform == "win32":
+        # It cannot wait for a pipe with a limit: reading blocks there, and the ticks get a thread of their own.
+        def tick_for_ever() -> None:
+            while tick():
+                time.sleep(_TICK_S)
 
-    # Windows cannot wait for a pipe with a limit: reading blocks there, and the ticks get a thread of their own.
-    def tick_for_ever() -> None:
-        while tick():
-            time.sleep(_TICK_S)
-
-    threading.Thread(target=tick_for_ever, name="tick", daemon=True).start()
-    return lambda: True
+        threading.Thread(target=tick_for_ever, name="tick", daemon=True).start()
+        return lambda: True
+    poller = select.poll()
+    poller.register(source, select.POLLIN)
+    return lambda: bool(poller.poll(_TICK_S * 1000))

@@ -44,10 +44,10 @@ def claim() -> Pipes:
 
 
 def _no_core_dumps() -> None:
-    try:
-        import resource
-    except ImportError:  # Windows writes none
+    if sys.platform == "win32":  # it writes none
         return
+    import resource
+
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 

@@ -16,6 +16,7 @@ import time
 VARIABLE = "WAIFU_LLM_RUN"
 LIMIT_S = 2.0
 PAUSE_S = 0.01
+_SIGKILL = 9  # signal.SIGKILL, which Windows' signal module has not
 
 
 def carriers(marker: str) -> list[int]:
@@ -54,7 +55,7 @@ def kill_carriers(marker: str) -> None:
         clean = 0 if found else clean + 1
         for pid in found:
             with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, signal.SIGKILL)
+                os.kill(pid, _SIGKILL)
         time.sleep(PAUSE_S)
 
 

@@ -23,7 +23,12 @@ _log = logging.getLogger(__name__)
 
 STEP_S: Final = 2.0
 TAIL_BYTES: Final = 64 * 1024
-_CREATION_FLAGS: Final = 0x00000200 if sys.platform == "win32" else 0  # CREATE_NEW_PROCESS_GROUP
+if sys.platform == "win32":
+    _CREATION_FLAGS: Final = 0x00000200  # CREATE_NEW_PROCESS_GROUP
+    _KILL: Final = signal.SIGTERM
+else:
+    _CREATION_FLAGS: Final = 0
+    _KILL: Final = signal.SIGKILL
 
 
 class ChildEvents(Protocol):
@@ -83,7 +88,7 @@ class _Process(asyncio.SubprocessProtocol):
 
     def process_exited(self) -> None:
         assert self._transport is not None
-        self._signal_group(signal.SIGKILL if sys.platform != "win32" else signal.SIGTERM)
+        self._signal_group(_KILL)
         self._gone.set()
         self._forget(self)
         # What a dying process wrote last lies in the pipe still: let the loop read it before its end is told.
@@ -134,7 +139,7 @@ class _Process(asyncio.SubprocessProtocol):
             await self.kill()
 
     async def kill(self) -> None:
-        self._signal_group(signal.SIGKILL if sys.platform != "win32" else signal.SIGTERM)
+        self._signal_group(_KILL)
         if not await self._wait():
             _log.error("process %d could not be killed; giving it up", self.pid)
 
