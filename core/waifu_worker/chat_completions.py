@@ -25,7 +25,7 @@ JsonValue: TypeAlias = "str | int | float | bool | Sequence[JsonValue] | Mapping
 
 # How long the rest of a stream may take once the answer is complete: the usage comes after the finish reason,
 # and a body read to its end leaves the connection fit for the next request.
-_AFTER_FINISH_S: Final = 2.0
+_AFTER_FINISH_S: Final = 1.0
 _AFTER_DONE_S: Final = 0.05
 
 

@@ -165,7 +165,8 @@ class AnswerReader:
             return False
         if event.choices:
             self._halved(event.choices[0], texts)
-        return True
+        self._beside(name, data, event)
+        return self.failure is None
 
     def _halved(self, choice: _Choice, texts: list[str]) -> None:
         """Text with half a surrogate pair: services cut between the escapes of one character."""

@@ -232,7 +232,7 @@ _RULES: Final[tuple[_Rule, ...]] = (
         lambda r: r.status in (409, 429, 498) or _says(r, _RATE_CODES) or _LOCKED.search(r.said.message) is not None,
         Code.UNEXPECTED,
         "rate_limited",
-        "{title} has too many requests from this account, or of all{said}. Wait a little, then try again.",
+        "{title} gets too many requests{said}. Wait a little, then try again.",
     ),
     (
         lambda r: (r.status is not None and (r.status == 499 or r.status >= 500)) or _says(r, _DOWN_CODES),

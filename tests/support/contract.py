@@ -237,6 +237,13 @@ class ProviderContract:
         assert (failed.error, failed.reason) == (Code.UNEXPECTED, "provider_down")
         assert url.removeprefix("http://") in failed.message
 
+    async def test_a_service_that_goes_away_after_the_load_is_told_from_a_wrong_request(self) -> None:
+        async with Driver(provider_class(self.described.provider)) as driver:
+            async with running(self.described.api()) as upstream, bounded():
+                await self.load(driver, upstream.url)
+            failed = await failure(self.generation(driver, ""))
+        assert (failed.error, failed.reason) == (Code.UNEXPECTED, "provider_down")
+
     async def test_a_load_can_be_cancelled_while_the_service_is_silent(self, upstream: Upstream) -> None:
         async with Driver(provider_class(self.described.provider)) as driver:
             loading = asyncio.create_task(self.load(driver, upstream.url + "/silent"))

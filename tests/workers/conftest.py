@@ -3,3 +3,7 @@
 import pytest
 
 pytest.register_assert_rewrite("support.contract")
+
+from support.upstream import openai_upstream  # noqa: E402 - after the line above, or its asserts say nothing
+
+__all__ = ["openai_upstream"]

@@ -204,30 +204,12 @@ def _read_request(buffer: bytes) -> tuple[tuple[str, str, dict[str, str], bytes]
     if version != "HTTP/1.1":
         raise ValueError(version)
     headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-    if "chunked" in headers.get("transfer-encoding", ""):
-        body, rest_or_none = _read_chunks(rest)
-        return (None, buffer) if rest_or_none is None else ((method, target, headers, body), rest_or_none)
     length = int(headers.get("content-length", "0"))
     if not 0 <= length <= _MOST_BODY:
         raise ValueError(length)
     if len(rest) < length:
         return None, buffer
     return (method, target, headers, rest[:length]), rest[length:]
-
-
-def _read_chunks(rest: bytes) -> tuple[bytes, bytes | None]:
-    body = b""
-    while True:
-        size_line, found, after = rest.partition(b"\r\n")
-        if not found:
-            return b"", None
-        size = int(size_line.split(b";")[0], 16)
-        if len(after) < size + 2:
-            return b"", None
-        body += after[:size]
-        rest = after[size + 2 :]
-        if size == 0:
-            return body, rest
 
 
 def _head(status: int, headers: Mapping[str, str]) -> bytes:

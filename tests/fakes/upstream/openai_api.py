@@ -164,6 +164,8 @@ def _check_limits(body: Json, model: str) -> Reply | None:
     if not 0 <= temperature <= 2:
         side = "above_max" if temperature > 2 else "below_min"
         return error(400, f"Invalid 'temperature': {temperature}", param="temperature", code=f"decimal_{side}_value")
+    if body.get("top_p", 1) > 1:
+        return error(400, f"Invalid 'top_p': {body['top_p']}", param="top_p", code="decimal_above_max_value")
     return None
 
 
@@ -223,6 +225,8 @@ def stream(body: Json, scenario: Scenario) -> tuple[list[Event], list[Event], li
     key = "refusal" if scenario.kind == "refusal" else "content"
     middle = [_event({key: text}, ascii_only) for text in said]
     ending = [] if scenario.end == "only-done" else [_event({}, ascii_only, scenario.reason)]
+    if scenario.end == "reason-first":
+        ending.append(middle.pop())
     if scenario.end != "only-reason" and (body.get("stream_options") or {}).get("include_usage"):
         ending.append(Event(_dump({**_SHELL, "choices": [], "usage": _usage(len(middle))}, ascii_only)))
     if scenario.end not in ("only-reason", "held-open"):

@@ -21,7 +21,7 @@ FAILURES: Final = (
     "plain-json",  # the whole answer as one JSON body, though a stream was asked for
 )
 # Ways to end that are all proper ends.
-ENDS: Final = ("both", "only-done", "only-reason", "held-open", "held-after-done")
+ENDS: Final = ("both", "only-done", "only-reason", "held-open", "held-after-done", "reason-first")
 
 SAYINGS: Final[dict[str, tuple[str, ...]]] = {
     "words": ("Hello", " there", ",", " how", " are", " you", "?"),

@@ -57,6 +57,13 @@ class OpenAI:
         match exchange.method, exchange.path:
             case _, path if path.startswith("/silent/"):
                 await out.stall()
+            case _, path if path.startswith("/endless/"):
+                await out.head(200, _JSON)
+                await _for_ever(out, b" " * 1024 * 1024)
+            case _, path if path.startswith("/cut/"):
+                await out.head(200, _JSON)
+                await out.chunk(b'{"data": [')
+                out.close()
             case _ if refusal is not None:
                 await _reply(out, refusal)
             case "GET", "/v1/models":
@@ -126,6 +133,8 @@ async def _stream(
 async def _proper(out: Output, scenario: Scenario, events: list[Event]) -> None:
     for piece in pieces(events, scenario.frame, scenario.seed):
         await out.chunk(piece)
+        if scenario.end == "reason-first":
+            await asyncio.sleep(_DRIP_S)
     if scenario.end.startswith("held"):
         await out.stall()
     await out.finish()
@@ -135,7 +144,7 @@ _LAST_WORDS: Final[Mapping[str, bytes]] = {
     "no-end": b"",
     "half-event": b'data: {"choices":[{"index":0,"del',
     "error-event": b"data: " + json.dumps(openai_api.STREAM_ERROR).encode() + b"\n\n",
-    "error-named": b"event: error\ndata: " + json.dumps(openai_api.STREAM_ERROR["error"]).encode() + b"\n\n",
+    "error-named": b"event: error\ndata: " + json.dumps(openai_api.STREAM_ERROR).encode() + b"\n\n",
     "error-text": b"data: upstream went away\nevent: error\n\n",
     "broken-json": b'data: {"choices":[{"index":0,"delta":{"content":"x}\n\n',
 }
