@@ -1,5 +1,6 @@
 """The command line: one thin file per subcommand, imported when it is asked for, so that `--help` costs nothing."""
 
+import importlib
 import sys
 from collections.abc import Sequence
 
@@ -15,7 +16,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if argv is None else list(argv)
     try:
         args = parse(arguments)
-        code: int = args.run(args)
+        code: int = importlib.import_module(f"waifu_llm.cli.{args.command}_command").run(args)
         sys.stdout.flush()
     except BaseException as error:
         return explain(error)

@@ -11,22 +11,7 @@ from waifu_llm.cli.answer import Answering, write_answer
 from waifu_llm.cli.connection import load, module_client
 from waifu_llm.cli.context import Context
 from waifu_llm.cli.output import note, say_json
-from waifu_llm.cli.parser import Parser
 from waifu_llm.errors import UsageError
-
-
-def configure(parser: Parser) -> None:
-    """The command's arguments."""
-    parser.description = (
-        "Talk to a provider. On a terminal it is a conversation: Ctrl-C interrupts an answer, Ctrl-D or /exit leaves. "
-        "With --prompt, or with text on a pipe, it is one answer; with both, the piped text follows the prompt. "
-        "The module that runs is used, else one is started for as long as the command lasts."
-    )
-    parser.add_argument("provider", metavar="PROVIDER", help="its name in `waifu-llm list`")
-    parser.add_argument("model", metavar="MODEL", nargs="?", help="its id in `waifu-llm models PROVIDER`")
-    parser.add_argument("--prompt", metavar="TEXT", help="answer this and leave")
-    parser.add_argument("--system", metavar="TEXT", help="tell the model who it is and how to answer")
-    parser.add_argument("--json", action="store_true", help="print the one answer as JSON, with its token counts")
 
 
 def run(args: Namespace) -> int:

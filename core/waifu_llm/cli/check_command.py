@@ -7,24 +7,9 @@ from waifu_llm import __version__
 from waifu_llm.cli.context import Context
 from waifu_llm.cli.inspection import Findings, inspect
 from waifu_llm.cli.output import note, say, say_json
-from waifu_llm.cli.parser import Parser
 from waifu_llm.config.example import example_text
 from waifu_llm.errors import ModuleError
 from waifu_llm.private_files import write_private
-
-
-def configure(parser: Parser) -> None:
-    """The command's arguments."""
-    parser.description = (
-        "Look at the home folder, the config file, the keys, the installer, the environments and the port, and print "
-        "one sentence for each problem; exit code 1 where there is one."
-    )
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument(
-        "--write-config",
-        action="store_true",
-        help="write the commented config file, with every key, where there is none, and leave",
-    )
 
 
 def run(args: Namespace) -> int:

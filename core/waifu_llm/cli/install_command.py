@@ -10,21 +10,10 @@ from waifu_llm.cli.connection import LARGE_MB
 from waifu_llm.cli.context import Context
 from waifu_llm.cli.environments import build, environment_store
 from waifu_llm.cli.output import note
-from waifu_llm.cli.parser import Parser
 from waifu_llm.cli.text import size
 from waifu_llm.environment.model import EnvironmentState
 from waifu_llm.environment.store import EnvironmentStore
 from waifu_llm.errors import InstallFailed
-
-
-def configure(parser: Parser) -> None:
-    """The command's arguments."""
-    parser.description = (
-        "Build the environments of providers. Loading a provider does it as well; this does it beforehand, and asks "
-        "before a large one."
-    )
-    parser.add_argument("names", metavar="NAME", nargs="+", help="names in `waifu-llm list`")
-    parser.add_argument("--yes", action="store_true", help="do not ask before a large one")
 
 
 def run(args: Namespace) -> int:

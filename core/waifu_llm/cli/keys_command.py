@@ -8,31 +8,8 @@ from dataclasses import asdict
 from waifu_llm.catalog import KeyNeed, Manifest
 from waifu_llm.cli.context import Context
 from waifu_llm.cli.output import note, say, say_json, warn
-from waifu_llm.cli.parser import Parser
 from waifu_llm.cli.text import table
 from waifu_llm.errors import UsageError
-
-
-def configure(parser: Parser) -> None:
-    """The command's arguments."""
-    parser.description = (
-        "Store, list and remove API keys. They lie in a file that only you can read, or, with the extra "
-        "waifu-llm[keyring], in the operating system's keyring. A key in the provider's own variable (OPENAI_API_KEY) "
-        "goes before a stored one."
-    )
-    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION", prog=parser.prog)
-    adding = actions.add_parser(
-        "set",
-        help="store a key: asked for without echo, or read from a pipe",
-        description="Store a key: asked for without echo, or read from a pipe.",
-    )
-    adding.add_argument("provider", metavar="PROVIDER")
-    listing = actions.add_parser(
-        "list", help="list the stored keys, masked", description="List the stored keys, masked."
-    )
-    listing.add_argument("--json", action="store_true", help="print JSON")
-    removing = actions.add_parser("remove", help="forget a stored key", description="Forget a stored key.")
-    removing.add_argument("provider", metavar="PROVIDER")
 
 
 def run(args: Namespace) -> int:

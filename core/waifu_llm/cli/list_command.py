@@ -11,7 +11,6 @@ from waifu_llm.catalog import KeyNeed, Manifest
 from waifu_llm.cli.context import Context
 from waifu_llm.cli.environments import environment_store
 from waifu_llm.cli.output import say, say_json, warn
-from waifu_llm.cli.parser import Parser
 from waifu_llm.cli.text import size, table
 from waifu_llm.environment.model import EnvironmentState, Size
 from waifu_llm.environment.store import EnvironmentStore
@@ -34,15 +33,6 @@ class _Entry:
     problem: str | None
     size: Size
     has_key: bool
-
-
-def configure(parser: Parser) -> None:
-    """The command's arguments."""
-    parser.description = (
-        "List the providers. SIZE would become free by `waifu-llm uninstall`; SHARED lies on the disk only once for "
-        "several providers and the installer's cache."
-    )
-    parser.add_argument("--json", action="store_true", help="print JSON, with what each provider declares")
 
 
 def run(args: Namespace) -> int:

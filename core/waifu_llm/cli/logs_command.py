@@ -9,19 +9,12 @@ from pathlib import Path
 from typing import Final
 
 from waifu_llm.cli.context import Context
-from waifu_llm.cli.parser import Parser
 from waifu_llm.cli.text import printable
 from waifu_llm.errors import ModuleError, UnknownProvider
 
 MODULE: Final = "waifu-llm"
 _LOOK_AGAIN_S: Final = 0.2
 _PIECE: Final = 256 * 1024
-
-
-def configure(parser: Parser) -> None:
-    """The command's arguments."""
-    parser.add_argument("name", metavar="NAME", help=f"a provider, or {MODULE} for the module's own log")
-    parser.add_argument("-f", "--follow", action="store_true", help="go on as the log grows, until Ctrl-C")
 
 
 def run(args: Namespace) -> int:

@@ -10,14 +10,6 @@ from waifu_llm.catalog import Manifest
 from waifu_llm.cli.connection import load, module_client
 from waifu_llm.cli.context import Context
 from waifu_llm.cli.output import note, say, say_json, warn
-from waifu_llm.cli.parser import Parser
-
-
-def configure(parser: Parser) -> None:
-    """The command's arguments."""
-    parser.description = "List the models of a provider. It is installed first where it is not."
-    parser.add_argument("provider", metavar="PROVIDER")
-    parser.add_argument("--json", action="store_true", help="print JSON, with what is known of each model")
 
 
 def run(args: Namespace) -> int:

@@ -1,9 +1,10 @@
-"""Reads the arguments. Only the command that was asked for is imported."""
+"""Reads the arguments; imports no command."""
 
-import importlib
 from argparse import ArgumentParser, HelpFormatter, Namespace, RawDescriptionHelpFormatter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, NoReturn
+
+from waifu_llm.cli import arguments
 
 PROGRAM: Final = "waifu-llm"
 USAGE: Final = 2
@@ -57,18 +58,18 @@ class Parser(ArgumentParser):
         self.exit(USAGE, f"{PROGRAM}: {message} (see: {self.prog} --help)\n")
 
 
-def parse(arguments: Sequence[str]) -> Namespace:
-    """The arguments of one command; `run` is what carries it out. Raises: SystemExit, for --help too."""
-    name = arguments[0] if arguments else None
+def parse(given: Sequence[str]) -> Namespace:
+    """The arguments of one command; `command` is its name. Raises: SystemExit, for --help too."""
+    name = given[0] if given else None
     if name in COMMANDS:
-        return command_parser(name).parse_args(arguments[1:])
+        return command_parser(name).parse_args(given[1:])
     parser = main_parser()
     if name is not None and not name.startswith("-"):
         import difflib
 
         near = difflib.get_close_matches(name, COMMANDS, n=1)
         parser.error(f"there is no command {name!r}" + (f"; did you mean {near[0]}?" if near else ""))
-    options = parser.parse_args(arguments)
+    options = parser.parse_args(given)
     if not options.version:
         parser.print_help()
         parser.exit(USAGE)
@@ -89,10 +90,10 @@ def main_parser() -> Parser:
 
 
 def command_parser(name: str) -> Parser:
-    """The parser of one command, which is imported for it."""
-    command = importlib.import_module(f"waifu_llm.cli.{name}_command")
+    """The parser of one command."""
     summary = COMMANDS[name]
     parser = Parser(f"{PROGRAM} {name}", summary[0].upper() + summary[1:] + ".")
-    command.configure(parser)
-    parser.set_defaults(run=command.run)
+    configure: Callable[[Parser], None] = getattr(arguments, f"for_{name}")
+    configure(parser)
+    parser.set_defaults(command=name)
     return parser

@@ -6,16 +6,7 @@ from argparse import Namespace
 from waifu_llm.cli.context import Context
 from waifu_llm.cli.environments import environment_store, tell_removals
 from waifu_llm.cli.output import note
-from waifu_llm.cli.parser import Parser
 from waifu_llm.cli.text import size
-
-
-def configure(parser: Parser) -> None:
-    """The command's arguments."""
-    parser.description = (
-        "Remove environments, provider code and leftovers that this version of waifu-llm does not need; what a running "
-        "process uses is kept."
-    )
 
 
 def run(args: Namespace) -> int:

@@ -10,16 +10,10 @@ from waifu_client import Client, LLMError
 from waifu_client.protocol import GetStatsDone, WorkerStats
 from waifu_llm.cli.context import Context
 from waifu_llm.cli.output import note, say, say_json
-from waifu_llm.cli.parser import Parser
 from waifu_llm.cli.text import duration, size, table
 from waifu_llm.runfile import RunningModule, running_modules
 
 _HEADS = ("PROVIDER", "STATE", "PID", "MEMORY", "RUNNING", "QUEUED", "UP", "RESTARTS")
-
-
-def configure(parser: Parser) -> None:
-    """The command's arguments."""
-    parser.add_argument("--json", action="store_true", help="print JSON, with the counters")
 
 
 def run(args: Namespace) -> int:

@@ -9,21 +9,11 @@ import psutil
 from waifu_client import Client, LLMError
 from waifu_llm.cli.context import Context
 from waifu_llm.cli.output import note
-from waifu_llm.cli.parser import Parser
 from waifu_llm.errors import ModuleError
 from waifu_llm.runfile import RunningModule, running_modules
 
 # The module itself needs at most 10 s.
 _STOP_S: Final = 12.0
-
-
-def configure(parser: Parser) -> None:
-    """The command's arguments."""
-    parser.description = (
-        "Stop the workers of one provider, which frees their memory (they start again when they are needed); without "
-        "a name stop the running module and all its workers."
-    )
-    parser.add_argument("provider", metavar="PROVIDER", nargs="?", help="the provider whose workers are stopped")
 
 
 def run(args: Namespace) -> int:

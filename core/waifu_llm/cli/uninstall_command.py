@@ -6,13 +6,6 @@ from argparse import Namespace
 from waifu_llm.cli.context import Context
 from waifu_llm.cli.environments import environment_store, tell_removals
 from waifu_llm.cli.output import note
-from waifu_llm.cli.parser import Parser
-
-
-def configure(parser: Parser) -> None:
-    """The command's arguments."""
-    parser.description = "Remove the environments of providers; one that runs is kept. Keys and settings stay."
-    parser.add_argument("names", metavar="NAME", nargs="+", help="names in `waifu-llm list`")
 
 
 def run(args: Namespace) -> int:

@@ -8,17 +8,7 @@ from waifu_llm.catalog import Manifest
 from waifu_llm.cli.context import Context
 from waifu_llm.cli.environments import build, environment_store
 from waifu_llm.cli.output import note
-from waifu_llm.cli.parser import Parser
 from waifu_llm.environment.model import EnvironmentState
-
-
-def configure(parser: Parser) -> None:
-    """The command's arguments."""
-    parser.description = (
-        "Rebuild the environments that are broken or were made for another version of waifu-llm or of Python. Loading "
-        "a provider does it as well; this does it beforehand."
-    )
-    parser.add_argument("names", metavar="NAME", nargs="*", help="only these; else all that are installed")
 
 
 def run(args: Namespace) -> int:

@@ -6,12 +6,6 @@ from argparse import Namespace
 from waifu_client.protocol import PROTOCOL_VERSION
 from waifu_llm import __version__
 from waifu_llm.cli.output import say, say_json
-from waifu_llm.cli.parser import Parser
-
-
-def configure(parser: Parser) -> None:
-    """The command's arguments."""
-    parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def run(args: Namespace) -> int:

@@ -1,0 +1,40 @@
+"""Commands as functions of this process, and a running module as a process of its own."""
+
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from support.command_line import PROGRAM, Cli, Module
+from support.waiting import WAIT_S
+
+
+@pytest.fixture
+def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Cli:
+    return Cli(capsys, monkeypatch)
+
+
+@pytest.fixture
+def serve(home: Path) -> Iterator[Callable[..., Module]]:
+    """`serve("--no-remote-close")`: a module on a free port, gone when the test ends."""
+    running: list[subprocess.Popen[str]] = []
+
+    def start(*arguments: str) -> Module:
+        process = subprocess.Popen(
+            [*PROGRAM, "serve", "--port", "0", *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "WAIFU_LLM_HOME": str(home)},
+        )
+        running.append(process)
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        assert line.startswith("waifu-llm listens at ws://127.0.0.1:"), line
+        return Module(process, line.split()[3])
+
+    yield start
+    for process in running:
+        process.terminate()
+        process.communicate(timeout=WAIT_S)
