@@ -6,9 +6,10 @@ Give `puppet.address` to the fake (load option `puppet`, or the start flag `pupp
 - start: `pid`. load: `pid`. Both go on after `go()`.
 - generate: `pid`, `model_id`, `prompt`, `messages` (role, name, content), `stops`, `has_deadline`.
 
-Each word of a generation is answered by the event `did` once the provider has been asked for its next piece, so
-after the chunk was handed to the runtime. A cancelled one says `cancelled`. `closed()` waits for the strand's
-end: that of the generation, or of the process.
+The words of a generation: `chunk` (text), `finish` (reason), `truncate`, `fail` (code, message, reason), `raw` (hex),
+`exit` (code), `signal` (name, such as SIGKILL). Each is answered by the event `did` once the provider has been asked
+for its next piece, so after the chunk was handed to the runtime. A cancelled one says `cancelled`. `closed()` waits
+for the strand's end: that of the generation, or of the process.
 """
 
 import asyncio

@@ -36,6 +36,27 @@ def test_the_messages_of_one_read_come_together_and_bad_lines_are_left_out(
     assert "secret" not in log
 
 
+def test_half_a_message_is_delivered_once_it_is_whole(pipe: tuple[int, int]) -> None:
+    source, sink = pipe
+    line = encode(Cancel(id=1))
+    halves = iter([line[:9], line[9:]])
+    os.write(sink, next(halves))
+    delivered: list[list[ToWorker]] = []
+
+    def deliver(messages: list[ToWorker]) -> None:
+        delivered.append(messages)
+        os.close(sink)
+
+    def write_the_rest() -> bool:
+        os.write(sink, next(halves))
+        return True
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_TICK_S", 0.001)
+        read_input(source, deliver, write_the_rest)
+    assert delivered == [[Cancel(id=1)]]
+
+
 def test_an_empty_read_ends_it_at_once(pipe: tuple[int, int]) -> None:
     source, sink = pipe
     os.close(sink)

@@ -88,7 +88,9 @@ class Provider(Interface):
         if behaviour in _DEADLY or behaviour in _FAILING:
             async for piece in _count(argument):
                 yield piece
-            await _flushed()
+            # Only for what ends or blocks this process: a cancel must not come between the chunks and the rest.
+            if behaviour in _DEADLY:
+                await _flushed()
             await self._misbehave(behaviour, argument)
         elif behaviour in _LINES:
             async for piece in _count(argument):
