@@ -128,9 +128,11 @@ def test_what_waits_is_counted_in_bytes_until_it_is_written(outbox: Outbox) -> N
 def test_more_than_the_limit_overflows_and_is_forgotten(outbox: Outbox) -> None:
     behind(outbox)
     outbox.put_chunk("s", chunk("x" * 1000))
+    assert outbox.pending_bytes == 1000
     assert not outbox.overflowing
-    outbox.put_chunk("s", chunk("x"))
-    assert outbox.overflowing
+    outbox.put_chunk("t", chunk("x"))
+    overflowing: bool = outbox.overflowing
+    assert overflowing
     outbox.discard()
     assert (outbox.pending_bytes, outbox.overflowing) == (0, False)
     outbox.written()

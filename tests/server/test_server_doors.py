@@ -1,0 +1,195 @@
+"""The doors over real sockets: handshakes, the port, TLS."""
+
+import asyncio
+import base64
+import contextlib
+import socket
+import ssl
+from pathlib import Path
+
+import pytest
+from support.fake_pool import FakePool
+from support.peer import connected
+from support.serving import serving
+from support.waiting import bounded
+from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
+from websockets.typing import Subprotocol
+
+from waifu_llm.config import LimitSettings, ServerSettings, Settings
+from waifu_llm.errors import ModuleError, UsageError
+from waifu_llm.redaction import Redactor
+from waifu_llm.server import Server
+from waifu_llm.stats import Statistics
+
+TOKEN = "a-token-of-some-length"
+CERTIFICATE = Path(__file__).parent / "data" / "localhost.pem"
+
+
+def server_of(settings: ServerSettings, token: str | None = None) -> Server:
+    return Server(FakePool(), Settings(server=settings, token=token), Statistics(), Redactor())
+
+
+async def knock(host: str, port: int, *headers: str) -> int:
+    """The HTTP status that a handshake with these headers gets."""
+    reader, writer = await asyncio.open_connection(host, port)
+    lines = ["GET / HTTP/1.1", "Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13"]
+    lines += ["Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", *headers]
+    writer.write("\r\n".join([*lines, "", ""]).encode("latin-1"))
+    async with bounded():
+        status = int((await reader.readline()).split()[1])
+    writer.close()
+    with contextlib.suppress(ConnectionError):
+        await writer.wait_closed()
+    return status
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        (("Host: 127.0.0.1",), 101),
+        (("Host: localhost:7562", "Origin: http://localhost:3000"), 101),
+        (("Host: [::1]:1", "Origin: https://127.0.0.1"), 101),
+        ((), 403),
+        (("Host:",), 403),
+        (("Host: evil.example",), 403),
+        (("Host: evil.example", "Origin: http://evil.example"), 403),
+        (("Host: localhost", "Host: localhost"), 403),
+        (("Host: localhost", "Origin: http://evil.example"), 403),
+        (("Host: localhost", "Origin: null"), 403),
+        (("Host: localhost", "Origin: http://localhost", "Origin: http://evil.example"), 403),
+        (("Host: [::1", "Origin: http://[::1"), 403),
+        (("Host: localhost", "Origin: \xff\xfe"), 403),
+        (("Host: \xff",), 403),
+        (("Host: %s" % ("x" * 4000),), 403),
+        (("Host: localhost", "Origin: http://%s" % ("[" * 2000)), 403),
+    ],
+)
+async def test_only_loopback_hosts_and_pages_get_in(headers: tuple[str, ...], status: int) -> None:
+    async with serving() as running:
+        assert await knock(running.host, running.port, *headers) == status
+        assert await knock(running.host, running.port, "Host: localhost") == 101
+
+
+async def test_without_the_token_nobody_gets_in() -> None:
+    async with serving(token=TOKEN) as running:
+        with pytest.raises(InvalidStatus) as refused:
+            await connect(running.url)
+        assert refused.value.response.status_code == 401
+        assert refused.value.response.headers["WWW-Authenticate"] == "Bearer"
+        with pytest.raises(InvalidStatus):
+            await connect(running.url, additional_headers={"Authorization": "Bearer wrong"})
+        async with connected(running.url, additional_headers={"Authorization": f"Bearer {TOKEN}"}) as peer:
+            await peer.say("get_providers")
+            await peer.hear_types("get_providers_done")
+
+
+async def test_a_browsers_token_comes_as_a_subprotocol_and_is_not_echoed() -> None:
+    encoded = base64.urlsafe_b64encode(TOKEN.encode()).decode().rstrip("=")
+    offered = [Subprotocol("waifu-llm"), Subprotocol(f"bearer.{encoded}")]
+    async with serving(token=TOKEN) as running, connect(running.url, subprotocols=offered) as browser:
+        assert browser.subprotocol == "waifu-llm"
+
+
+async def test_other_subprotocols_are_neither_needed_nor_echoed() -> None:
+    async with serving() as running, connect(running.url, subprotocols=[Subprotocol("chat")]) as socket:
+        assert socket.subprotocol is None
+
+
+async def test_compression_is_never_agreed_on() -> None:
+    async with serving() as running, connect(running.url, compression="deflate") as socket:
+        assert socket.response is not None
+        assert "Sec-WebSocket-Extensions" not in socket.response.headers
+
+
+async def test_one_connection_more_than_there_may_be_gets_503_and_the_others_go_on() -> None:
+    limits = LimitSettings(connections=2)
+    async with serving(limits=limits) as running, connected(running.url) as one, connected(running.url):
+        with pytest.raises(InvalidStatus) as refused:
+            await connect(running.url)
+        assert refused.value.response.status_code == 503
+        await one.say("get_providers")
+        await one.hear_types("get_providers_done")
+
+
+async def test_a_token_is_in_no_log(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("DEBUG")
+    async with serving(token=TOKEN) as running:
+        async with connected(running.url, additional_headers={"Authorization": f"Bearer {TOKEN}"}) as peer:
+            await peer.say("generate", messages=[{"role": "user", "content": "a-private-thought"}])
+            await peer.hear_types("generate_ack", "generate_done")
+        assert running.redactor.scrub(TOKEN) != TOKEN
+        ours = [r.getMessage() for r in caplog.records if r.name.startswith("waifu_llm")]
+    assert not [text for text in ours if TOKEN in text or "a-private-thought" in text]
+
+
+# Starting.
+
+
+async def test_a_port_in_use_is_one_clear_line() -> None:
+    async with serving() as running:
+        with pytest.raises(ModuleError, match=rf"port {running.port} on 127\.0\.0\.1 is in use"):
+            await server_of(ServerSettings(port=running.port)).start()
+
+
+async def test_an_address_of_somebody_else_is_one_clear_line() -> None:
+    with pytest.raises(ModuleError, match=r"cannot listen on 192\.0\.2\.1"):
+        await server_of(ServerSettings(host="192.0.2.1", port=0), TOKEN).start()
+
+
+def test_off_loopback_there_is_no_server_without_a_token() -> None:
+    with pytest.raises(UsageError):
+        asyncio.run(_made("0.0.0.0"))
+
+
+async def _made(host: str) -> Server:
+    return server_of(ServerSettings(host=host))
+
+
+async def test_what_is_risky_is_said_at_the_start(caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(ModuleError):
+        await server_of(ServerSettings(host="192.0.2.1"), TOKEN).start()
+    assert "without TLS" in caplog.text
+
+
+def has_ipv6() -> bool:
+    with contextlib.suppress(OSError), socket.socket(socket.AF_INET6) as probe:
+        probe.bind(("::1", 0))
+        return True
+    return False
+
+
+async def test_localhost_is_both_addresses_where_there_are_two() -> None:
+    async with serving(server=ServerSettings(host="localhost")) as running:
+        for host in ("127.0.0.1", "::1") if has_ipv6() else ("127.0.0.1",):
+            assert await knock(host, running.port, "Host: localhost") == 101
+
+
+async def test_localhost_needs_its_port_on_both_addresses() -> None:
+    with (
+        socket.create_server(("::1", 0), family=socket.AF_INET6)
+        if has_ipv6()
+        else socket.create_server(("127.0.0.1", 0)) as taken
+    ):
+        port = taken.getsockname()[1]
+        with pytest.raises(ModuleError, match=f"port {port} on .* is in use"):
+            await server_of(ServerSettings(host="localhost", port=port)).start()
+
+
+async def test_with_a_certificate_the_module_speaks_wss() -> None:
+    settings = ServerSettings(tls_cert=str(CERTIFICATE), tls_key=str(CERTIFICATE))
+    trusting = ssl.create_default_context(cafile=str(CERTIFICATE))
+    async with serving(server=settings) as running:
+        url = f"wss://127.0.0.1:{running.port}"
+        async with connected(url, ssl=trusting) as peer:
+            await peer.say("get_providers")
+            await peer.hear_types("get_providers_done")
+
+
+async def test_a_certificate_that_cannot_be_used_is_one_clear_line(tmp_path: Path) -> None:
+    nothing = tmp_path / "nothing.pem"
+    with pytest.raises(ModuleError, match=r"nothing\.pem"):
+        await server_of(ServerSettings(tls_cert=str(nothing), tls_key=str(nothing))).start()
+    nothing.write_text("no certificate")
+    with pytest.raises(ModuleError, match=r"nothing\.pem"):
+        await server_of(ServerSettings(tls_cert=str(nothing), tls_key=str(nothing))).start()
