@@ -71,8 +71,8 @@ async def generate(provider: Provider, request: Generate, outlet: Outlet, ticket
     chunks = _Chunks(request.id, outlet, stream=request.stream)
     try:
         finish = await _pump(pieces, answer, chunks, ticket)
-    finally:
         chunks.flush()
+    finally:
         await _close(pieces, ticket)
     if finish is None:
         raise ProviderError(Code.UNEXPECTED, "the answer was cut off before its end: try again", reason="truncated")
