@@ -11,6 +11,7 @@ from support.stores import Watched, open_store, write_worker
 from support.waiting import bounded, until
 
 from waifu_llm.catalog import Manifest
+from waifu_llm.environment.build import _COMPILE
 from waifu_llm.environment.model import BuildProgress, EnvironmentState
 from waifu_llm.environment.stamp import STAMP_FILE, recorded
 from waifu_llm.environment.store import EnvironmentStore
@@ -133,18 +134,12 @@ async def test_what_no_start_compiled_is_compiled_in_the_background(store: Envir
 
 
 async def test_a_stop_while_it_compiles_ends_that_too(store: EnvironmentStore, tiny: Manifest, run: Watched) -> None:
-    run.hold(_compile_code())
+    run.hold(_COMPILE)
     async with bounded():
         environment = await store.ensure(tiny)
         await run.reached.wait()
         await store.close()
     assert not (environment.folder / "waifu-llm-compiled").exists()
-
-
-def _compile_code() -> str:
-    from waifu_llm.environment import build
-
-    return build._COMPILE
 
 
 @pytest.mark.parametrize("name", ["with a space", "ünïcode-家", "quo'te"])

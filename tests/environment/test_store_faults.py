@@ -12,8 +12,9 @@ from support.waiting import bounded
 
 from waifu_llm.catalog import Manifest
 from waifu_llm.config import UvSettings
-from waifu_llm.environment.build import Builder
-from waifu_llm.environment.model import Completed, EnvironmentState
+from waifu_llm.environment.build import _COMPILE, Builder
+from waifu_llm.environment.model import BuildProgress, Completed, EnvironmentState
+from waifu_llm.environment.sharing import locked, try_lock
 from waifu_llm.environment.stamp import STAMP_FILE, recorded
 from waifu_llm.environment.store import EnvironmentStore
 from waifu_llm.environment.verify import site_packages, verify
@@ -210,8 +211,52 @@ def test_an_error_of_the_file_system_says_what_to_do(
 
 async def test_a_worker_without_a_lock_is_named(store: EnvironmentStore, tiny: Manifest) -> None:
     tiny.lock.unlink()
+    assert "no list of packages" in str(store.status(tiny).problem)
     with pytest.raises(InstallFailed, match="no list of packages"):
         await store.ensure(tiny)
+    with pytest.raises(InstallFailed, match="no list of packages"):
+        await store.prune([tiny])
+
+
+async def test_a_lock_that_is_no_text_is_named(store: EnvironmentStore, tiny: Manifest) -> None:
+    tiny.lock.write_bytes(b"\xff\xfe")
+    with pytest.raises(InstallFailed, match="no list of packages"):
+        await store.ensure(tiny)
+
+
+def test_the_pth_of_uv_and_of_setuptools_are_known(tmp_path: Path) -> None:
+    site = site_packages(tmp_path)
+    site.mkdir(parents=True)
+    (site / "_virtualenv.pth").touch()
+    (site / "distutils-precedence.pth").touch()
+    verify(tmp_path)
+
+
+@pytest.mark.parametrize("answer", [Completed(1, "", ""), OSError(errno.EAGAIN, "no more processes")])
+async def test_a_compile_that_fails_is_tried_again_by_the_next_module(
+    store: EnvironmentStore, tiny: Manifest, run: Watched, home: Path, environ: dict[str, str], answer: Completed
+) -> None:
+    run.answer(_COMPILE, answer)
+    async with bounded():
+        environment = await store.ensure(tiny)
+        await store.close()
+        assert not (environment.folder / "waifu-llm-compiled").exists()
+        run.answer(_COMPILE, Completed(0, "", ""))
+        await built(open_store(home, run, environ), tiny)
+
+
+async def test_a_lock_that_is_held_for_ever_is_given_up(tmp_path: Path) -> None:
+    release = try_lock(tmp_path / "lock")
+    assert release is not None
+    waits: list[BuildProgress] = []
+    async with bounded():
+        with pytest.raises(InstallFailed, match="end it"):
+            async with locked(tmp_path / "lock", waits.append, patience_s=0.1):
+                raise AssertionError("it is held")
+        assert len(waits) == 1
+        release()
+        async with locked(tmp_path / "lock", waits.append):
+            assert try_lock(tmp_path / "lock") is None
 
 
 async def test_a_worker_without_its_package_is_named(store: EnvironmentStore, tiny: Manifest) -> None:

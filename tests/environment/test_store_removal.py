@@ -14,6 +14,7 @@ from support.waiting import bounded, gone, until
 
 from waifu_llm.catalog import Manifest
 from waifu_llm.environment import folders
+from waifu_llm.environment.build import _COMPILE
 from waifu_llm.environment.model import Environment, EnvironmentState, Size
 from waifu_llm.environment.seed import Seed, seed_digests
 from waifu_llm.environment.store import EnvironmentStore
@@ -75,8 +76,6 @@ async def spoil(folder: Path) -> None:
 
 
 async def test_an_own_compile_does_not_keep_it(store: EnvironmentStore, tiny: Manifest, run: Watched) -> None:
-    from waifu_llm.environment.build import _COMPILE
-
     run.hold(_COMPILE)
     async with bounded():
         environment = await store.ensure(tiny)

@@ -6,13 +6,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
-from filelock import FileLock, Timeout
-
 from waifu_llm.environment.model import BuildProgress, Environment
 from waifu_llm.errors import Closing, InstallFailed
 
 _POLL_S: Final = 0.05
-_WAIT_S: Final = 2 * 3600.0
+_PATIENCE_S: Final = 2 * 3600.0
 
 
 class Flight:
@@ -55,32 +53,37 @@ class Flight:
 
 
 @asynccontextmanager
-async def locked(path: Path, report: Callable[[BuildProgress], None]) -> AsyncIterator[None]:
+async def locked(
+    path: Path, report: Callable[[BuildProgress], None], patience_s: float = _PATIENCE_S
+) -> AsyncIterator[None]:
     """Alone with what `path` stands for, on the whole machine; the system frees it when this process dies.
 
     Raises: InstallFailed, OSError. Cancelling it is safe.
     """
-    lock = FileLock(path, thread_local=False)
-    waits = False
     try:
-        async with asyncio.timeout(_WAIT_S):
-            while not try_lock(lock):
-                if not waits:
-                    report(BuildProgress("another process is installing it"))
-                waits = True
+        async with asyncio.timeout(patience_s):
+            release = try_lock(path)
+            if release is None:
+                report(BuildProgress("another process is installing it"))
+            while release is None:
+                # The other process cannot tell this one: its lock is gone when it ends, however it ends.
                 await asyncio.sleep(_POLL_S)
+                release = try_lock(path)
     except TimeoutError as error:
         raise InstallFailed(f"another process has held {path.name} for hours; end it, then load again") from error
     try:
         yield
     finally:
-        lock.release()
+        release()
 
 
-def try_lock(lock: FileLock) -> bool:
-    """Take the lock if nobody has it. Raises: OSError."""
+def try_lock(path: Path) -> Callable[[], None] | None:
+    """Take the lock file if nobody has it; gives what frees it again, or None. Raises: OSError."""
+    from filelock import FileLock, Timeout  # late: most starts of the module build nothing
+
+    lock = FileLock(path, thread_local=False)
     try:
         lock.acquire(blocking=False)
     except Timeout:
-        return False
-    return True
+        return None
+    return lock.release

@@ -7,8 +7,6 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from filelock import FileLock
-
 from waifu_llm.catalog import Manifest
 from waifu_llm.config import UvSettings
 from waifu_llm.environment import folders, stamp, uv
@@ -53,8 +51,11 @@ class EnvironmentStore:
         self._bases: dict[Path, tuple[tuple[int, int], stamp.Basis]] = {}
 
     def status(self, manifest: Manifest) -> EnvironmentStatus:
-        """The state of its environment, from a few stats and one small file. Raises: InstallFailed without a lock."""
-        basis = self._basis(manifest)
+        """The state of its environment, from a few stats and one small file."""
+        try:
+            basis = self._basis(manifest)
+        except InstallFailed as error:
+            return EnvironmentStatus(manifest.name, EnvironmentState.BROKEN, self._home.envs, error.message)
         folder = self._home.envs / basis.folder_name(manifest.name)
         problem = _health(manifest.name, folder, basis)
         if problem is not None:
@@ -74,6 +75,7 @@ class EnvironmentStore:
         """
         if self._closing:
             raise Closing("the module stops")
+        self._basis(manifest)
         status = self.status(manifest)
         _, seed = self._seeds.get(manifest.name, (None, None))
         if status.state is EnvironmentState.READY and status.folder in self._proven and seed and seed.is_dir():
@@ -119,10 +121,10 @@ class EnvironmentStore:
     async def prune(self, manifests: Iterable[Manifest]) -> list[Removal]:
         """Remove what none of these workers and gateways needs: environments, seeds and leftovers, but none in use.
 
-        Cancelling it is safe.
+        Raises: InstallFailed where one of them is damaged, so that what it needs is not known. Cancelling it is safe.
         """
         manifests = list(manifests)
-        needed = {self.status(manifest).folder for manifest in manifests}
+        needed = {self._home.envs / self._basis(manifest).folder_name(manifest.name) for manifest in manifests}
         done = await self._remove([entry.folder for entry in self.installed() if entry.folder not in needed])
         seeds = {self._seed(manifest).digest for manifest in manifests}
         old = [self._home.seed / digest for digest in seed_digests(self._home.seed) if digest not in seeds]
@@ -205,14 +207,14 @@ class EnvironmentStore:
                 compiling.cancel()
                 await asyncio.wait({compiling})
             self._home.locks.mkdir(mode=0o700, parents=True, exist_ok=True)
-            lock = FileLock(self._lock_of(folder), thread_local=False)
-            if folder in self._flights or not try_lock(lock):
+            release = try_lock(self._lock_of(folder)) if folder not in self._flights else None
+            if release is None:
                 done.append(Removal(folder, kept="it is being installed"))
                 continue
             try:
                 done += await asyncio.to_thread(folders.remove_unused, [folder])
             finally:
-                lock.release()
+                release()
             self._proven.discard(folder)
         return done
 
