@@ -1,15 +1,12 @@
 """scripts/lock.py over a small index of the test's own."""
 
-import hashlib
-import json
 import sys
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from support.package_index import PackageIndex, serving
 from support.stores import write_wheel, write_worker
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,49 +24,15 @@ def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 @pytest.fixture
 def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """An index with dep 1.0 (old) and dep 2.0 (young)."""
+    """The address of an index with dep 1.0 (old) and dep 2.0 (young)."""
     wheels = tmp_path / "wheels"
     wheels.mkdir()
     for version in ("1.0", "2.0"):
         write_wheel(wheels, "dep", version, {"dep.py": b""})
-    times = {"1.0": OLD, "2.0": YOUNG}
-    files = [
-        {
-            "filename": file.name,
-            "url": f"/files/{file.name}",
-            "hashes": {"sha256": hashlib.sha256(file.read_bytes()).hexdigest()},
-            "upload-time": times[file.name.split("-")[1]],
-        }
-        for file in sorted(wheels.iterdir())
-    ]
-    page = json.dumps({"meta": {"api-version": "1.1"}, "name": "dep", "files": files}).encode()
-    pages = {f"/files/{file.name}": (file.read_bytes(), "application/zip") for file in wheels.iterdir()}
-    pages["/simple/dep/"] = page, "application/vnd.pypi.simple.v1+json"
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_HEAD(self) -> bytes:
-            data, kind = pages.get(self.path, (b"", "text/plain"))
-            self.send_response(200 if self.path in pages else 404)
-            self.send_header("Content-Type", kind)
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            return data
-
-        def do_GET(self) -> None:
-            self.wfile.write(self.do_HEAD())
-
-        def log_message(self, *args: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        address = f"http://127.0.0.1:{server.server_port}"
-        monkeypatch.setenv("UV_DEFAULT_INDEX", f"{address}/simple")
+    with serving(PackageIndex(wheels, {"1.0": OLD, "2.0": YOUNG})) as index:
+        monkeypatch.setenv("UV_DEFAULT_INDEX", index.simple)
         monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "cache"))
-        yield address
-        server.shutdown()
-        thread.join()
+        yield index.address
 
 
 @pytest.fixture

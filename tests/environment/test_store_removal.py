@@ -175,3 +175,15 @@ def test_words_of_other_processes_mean_nothing(word: str, tmp_path: Path) -> Non
     assert folders._lies_in(f"{folder}/bin/python", folder)
     (tmp_path / "other").symlink_to(tmp_path)
     assert folders._lies_in(f"{tmp_path}/other/tiny-0/bin/python", folder)
+
+
+def test_folders_are_for_their_owner_alone(tmp_path: Path) -> None:
+    folders.private(tmp_path / "home")
+    assert os.name == "nt" or (tmp_path / "home").stat().st_mode & 0o777 == 0o700
+    folders.private(tmp_path / "home")
+
+
+@pytest.mark.parametrize(("owner", "me", "refused"), [(7, 7, False), (0, 7, False), (7, 0, False), (8, 7, True)])
+def test_what_belongs_to_another_user_is_not_run_from(owner: int, me: int, refused: bool) -> None:
+    """FAULTS S13."""
+    assert folders.is_anothers(owner, me) is refused

@@ -1,10 +1,12 @@
 """Folders of a home: temporary ones and their sweep, sizes, removal, and who runs from them. All of it blocks."""
 
 import contextlib
+import errno
 import os
 import re
 import secrets
 import shutil
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
@@ -15,6 +17,20 @@ from waifu_llm.environment.model import Removal, Size
 
 _TEMPORARY: Final = re.compile(r"\.tmp-(\d+)-[0-9a-f]+")
 _ASIDE: Final = ".old-"
+
+
+def private(folder: Path) -> None:
+    """Make a folder for its owner alone. Raises: OSError, also where it is there and another user's: programs run
+    from it.
+    """
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if sys.platform != "win32" and is_anothers(folder.stat().st_uid, os.getuid()):
+        raise PermissionError(errno.EPERM, "it belongs to another user")
+
+
+def is_anothers(owner: int, me: int) -> bool:
+    """Whether `me` cannot trust a folder of `owner`'s: root trusts all, and is trusted by all."""
+    return 0 not in (owner, me) and owner != me
 
 
 def temporary(parent: Path) -> Path:

@@ -142,9 +142,8 @@ class EnvironmentStore:
             raise self._builder.explain(manifest, error) from error
 
     async def _make_ready(self, manifest: Manifest, report: Callable[[BuildProgress], None]) -> Environment:
-        self._home.root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for folder in (self._home.envs, self._home.locks, self._home.seed):
-            folder.mkdir(mode=0o700, exist_ok=True)
+        for folder in (self._home.root, self._home.envs, self._home.locks, self._home.seed):
+            folders.private(folder)
         seed = await asyncio.to_thread(self._place_seed, manifest)
         ready = await self._ready(manifest, seed)
         if ready is None:
@@ -206,7 +205,7 @@ class EnvironmentStore:
             if compiling is not None:
                 compiling.cancel()
                 await asyncio.wait({compiling})
-            self._home.locks.mkdir(mode=0o700, parents=True, exist_ok=True)
+            folders.private(self._home.locks)
             release = try_lock(self._lock_of(folder)) if folder not in self._flights else None
             if release is None:
                 done.append(Removal(folder, kept="it is being installed"))
