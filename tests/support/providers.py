@@ -1,7 +1,6 @@
 """The Provider classes of the workers, for tests that drive them in-process."""
 
 import importlib
-import sys
 from pathlib import Path
 from typing import Final
 
@@ -11,10 +10,7 @@ WORKERS: Final = Path(__file__).resolve().parents[2] / "workers"
 
 
 def provider_class(name: str) -> type[Provider]:
-    """The Provider of `workers/<name>`; what its own environment holds must be installed here too."""
-    folder = str(WORKERS / name)
-    if folder not in sys.path:
-        sys.path.append(folder)
+    """The Provider of `workers/<name>`; what its own environment holds is installed here too."""
     found: object = importlib.import_module(f"waifu_{name}").Provider
     assert isinstance(found, type)
     assert issubclass(found, Provider)
