@@ -113,6 +113,10 @@ class _Process(asyncio.SubprocessProtocol):
                     self.pipe_data_received(fd, data)
 
     @property
+    def runs(self) -> bool:
+        return not self._gone.is_set()
+
+    @property
     def unsent(self) -> int:
         pipe = self._input()
         return pipe.get_write_buffer_size() if pipe is not None else 0
@@ -200,6 +204,8 @@ class Processes:
         self._guardian: asyncio.subprocess.Process | None = None
         self._guardian_lock = asyncio.Lock()
         self._children: set[_Process] = set()
+        self._starting = 0
+        self._orphaned = False
         if sys.platform == "win32":
             self._job = windows_job.Job()
 
@@ -263,22 +269,36 @@ class Processes:
     async def _exec(
         self, argv: Sequence[str], env: Mapping[str, str], events: ChildEvents, *, with_input: bool
     ) -> _Process:
-        _, process = await asyncio.get_running_loop().subprocess_exec(
-            lambda: _Process(events, self._forget),
-            *argv,
-            env={**env, guardian.VARIABLE: self._marker},
-            stdin=asyncio.subprocess.PIPE if with_input else asyncio.subprocess.DEVNULL,
-            start_new_session=True,
-            creationflags=_CREATION_FLAGS,
-        )
-        self._children.add(process)
+        self._starting += 1
+        try:
+            _, process = await asyncio.get_running_loop().subprocess_exec(
+                lambda: _Process(events, self._forget),
+                *argv,
+                env={**env, guardian.VARIABLE: self._marker},
+                stdin=asyncio.subprocess.PIPE if with_input else asyncio.subprocess.DEVNULL,
+                start_new_session=True,
+                creationflags=_CREATION_FLAGS,
+            )
+            if process.runs:
+                self._children.add(process)
+        finally:
+            self._starting -= 1
+            self._end_orphans()
         if sys.platform == "win32":
             self._job.add(process.pid)
         return process
 
     def _forget(self, process: _Process) -> None:
         self._children.discard(process)
-        orphans.end(self._marker, keep={child.pid for child in self._children})
+        self._orphaned = True
+        self._end_orphans()
+
+    def _end_orphans(self) -> None:
+        # A child that is being started carries the marker too and is not among the known ones yet: it looks like an
+        # orphan until it is, so the look at them waits for all starts.
+        if self._orphaned and not self._starting:
+            self._orphaned = False
+            orphans.end(self._marker, keep={child.pid for child in self._children})
 
     async def _ensure_guardian(self) -> None:
         if sys.platform == "win32":
