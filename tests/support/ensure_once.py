@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Final
 
 from waifu_llm.catalog import read_manifest
 from waifu_llm.config import UvSettings
@@ -12,6 +13,8 @@ from waifu_llm.environment.model import Completed
 from waifu_llm.environment.store import EnvironmentStore
 from waifu_llm.paths import Home
 from waifu_llm.supervision.process import Processes
+
+_CLIENTS: Final = 8
 
 
 def _say(text: str) -> None:
@@ -41,8 +44,10 @@ async def _main(home: Path, worker: Path) -> None:
             return done
 
         store = EnvironmentStore(Home(home), UvSettings(), run, os.environ, 60.0)
-        environment = await store.ensure(read_manifest(worker), lambda step: _say(f"step {step.detail}"))
-        _say(f"ready {environment.folder}")
+        manifest = read_manifest(worker)
+        clients = (store.ensure(manifest, lambda step: _say(f"step {step.detail}")) for _ in range(_CLIENTS))
+        for environment in await asyncio.gather(*clients):
+            _say(f"ready {environment.folder}")
         await store.close()
 
 
