@@ -94,14 +94,14 @@ def _is_name(text: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Doors:
-    """The rules of one run, read once at start. `warning` is to be logged where it is not None."""
+    """The rules of one run, read once at start. `warnings` are sentences for the log."""
 
     loopback: bool
     isolated: bool
     hosts: frozenset[str]
     origins: frozenset[Origin]
     token: str | None = field(repr=False)
-    warning: str | None = None
+    warnings: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, settings: ServerSettings, token: str | None) -> "Doors":
@@ -114,19 +114,13 @@ class Doors:
             )
         if (settings.tls_cert is None) != (settings.tls_key is None):
             raise UsageError("server.tls_cert and server.tls_key belong together: set both or neither")
-        warning = None
-        if not loopback and settings.tls_cert is None:
-            warning = (
-                f"listening on {settings.host} without TLS: the token, keys and texts can be read on the network; "
-                "set server.tls_cert and server.tls_key"
-            )
         return cls(
             loopback=loopback,
             isolated=settings.isolate_clients or not loopback,
             hosts=frozenset({settings.host.lower(), *_listed_hosts(settings.allow_host)} - _WILDCARDS),
             origins=frozenset(_listed_origins(settings.allow_origin)),
             token=token or None,
-            warning=warning,
+            warnings=() if loopback else tuple(_risks(settings)),
         )
 
     def check(
@@ -169,6 +163,20 @@ def _as_bytes(text: str) -> bytes:
         return text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
         return text.encode("utf-8", "surrogatepass")
+
+
+def _risks(settings: ServerSettings) -> Iterable[str]:
+    """What somebody who opens the module to other machines should know."""
+    if settings.tls_cert is None:
+        yield (
+            f"listening on {settings.host} without TLS: the token, keys and texts can be read on the network; "
+            "set server.tls_cert and server.tls_key"
+        )
+    if settings.host in _WILDCARDS and not settings.allow_host:
+        yield (
+            "other machines cannot connect yet: list the names and addresses by which they reach this one "
+            "in server.allow_host"
+        )
 
 
 def _tokens_in(subprotocols: str) -> Iterable[str]:

@@ -286,7 +286,7 @@ def test_no_header_makes_it_raise(host: str, origin: str, authorization: str, su
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "LOCALHOST", "::1", "127.0.0.2"])
 def test_on_loopback_neither_token_nor_isolation_is_forced(host: str) -> None:
     doors = Doors.of(ServerSettings(host=host), None)
-    assert (doors.loopback, doors.isolated, doors.token, doors.warning) == (True, False, None, None)
+    assert (doors.loopback, doors.isolated, doors.token, doors.warnings) == (True, False, None, ())
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "", "192.168.1.5", "llm.example.org"])
@@ -299,10 +299,10 @@ def test_off_loopback_there_is_no_start_without_a_token(host: str, token: str | 
 def test_off_loopback_clients_are_isolated_and_missing_tls_is_a_warning() -> None:
     doors = Doors.of(ServerSettings(host="192.168.1.5"), "t")
     assert (doors.loopback, doors.isolated) == (False, True)
-    assert doors.warning is not None
-    assert "TLS" in doors.warning
+    (warning,) = doors.warnings
+    assert "TLS" in warning
     safe = Doors.of(ServerSettings(host="192.168.1.5", tls_cert="c", tls_key="k"), "t")
-    assert safe.warning is None
+    assert safe.warnings == ()
     assert safe.check(["192.168.1.5:7562"], [], ["Bearer t"], []) is None
 
 
@@ -312,6 +312,9 @@ def test_listening_everywhere_lets_no_unlisted_host_in(host: str) -> None:
     assert status(doors.check([f"[{host}]" if ":" in host else host], [], ["Bearer t"], [])) == 403
     assert status(doors.check(["192.168.1.5"], [], ["Bearer t"], [])) == 403
     assert doors.check(["llm.example.org:7562"], [], ["Bearer t"], []) is None
+    assert len(doors.warnings) == 1
+    nobody = Doors.of(ServerSettings(host=host), "t")
+    assert "allow_host" in nobody.warnings[1]
 
 
 def test_clients_can_be_isolated_on_loopback_too() -> None:

@@ -3,9 +3,11 @@
 import asyncio
 import base64
 import contextlib
+import errno
 import socket
 import ssl
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.fake_pool import FakePool
@@ -20,6 +22,7 @@ from waifu_llm.config import LimitSettings, ServerSettings, Settings
 from waifu_llm.errors import ModuleError, UsageError
 from waifu_llm.redaction import Redactor
 from waifu_llm.server import Server
+from waifu_llm.server.listening import listen
 from waifu_llm.stats import Statistics
 
 TOKEN = "a-token-of-some-length"
@@ -150,6 +153,62 @@ async def test_what_is_risky_is_said_at_the_start(caplog: pytest.LogCaptureFixtu
     with pytest.raises(ModuleError):
         await server_of(ServerSettings(host="192.0.2.1"), TOKEN).start()
     assert "without TLS" in caplog.text
+
+
+class _Listening:
+    """As much of a listening server as binding needs."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.open = True
+
+    @property
+    def sockets(self) -> list["_Listening"]:
+        return [self]
+
+    def getsockname(self) -> tuple[str, int]:
+        return "", self.port
+
+    def close(self) -> None:
+        self.open = False
+
+    async def wait_closed(self) -> None:
+        assert not self.open
+
+
+class _Machine:
+    """What binding to ::1 does, each time it is tried."""
+
+    def __init__(self, *v6: int | None) -> None:
+        self.v6 = list(v6)
+        self.bound: list[_Listening] = []
+
+    async def bind(self, host: str, port: int) -> Any:
+        error = self.v6.pop(0) if host == "::1" else None
+        if error is not None:
+            raise OSError(error, "it cannot")
+        self.bound.append(_Listening(port or 40000 + len(self.bound)))
+        return self.bound[-1]
+
+
+LOCALHOST = ServerSettings(host="localhost", port=0)
+
+
+async def test_without_ipv6_localhost_is_one_address() -> None:
+    servers, host, port = await listen(_Machine(errno.EADDRNOTAVAIL).bind, LOCALHOST)
+    assert (len(servers), host, port) == (1, "localhost", 40000)
+
+
+async def test_a_free_port_is_looked_for_until_both_addresses_have_it() -> None:
+    machine = _Machine(errno.EADDRINUSE, errno.EADDRINUSE, None)
+    servers, _, port = await listen(machine.bind, LOCALHOST)
+    assert (len(servers), port) == (2, 40002)
+    assert [server.open for server in machine.bound] == [False, False, True, True]
+
+
+async def test_the_search_for_a_free_port_ends() -> None:
+    with pytest.raises(ModuleError, match="no port that is free"):
+        await listen(_Machine(*[errno.EADDRINUSE] * 99).bind, LOCALHOST)
 
 
 def has_ipv6() -> bool:

@@ -340,6 +340,22 @@ async def test_a_client_that_does_not_answer_the_close_does_not_keep_the_module(
         silent.transport.abort()
 
 
+async def test_a_client_that_does_not_read_does_not_keep_the_module_either() -> None:
+    async with serving() as running:
+        running.pool.last = FakeLoaded("echo")
+        deaf = await Deaf.connected(running)
+        deaf.say(STREAM)
+        async with bounded():
+            generation = await running.pool.generations.get()
+        for _ in range(100):
+            generation.chunk("x" * 50_000)
+        async with bounded():
+            await running.server.drain()
+        assert generation.cancelled.is_set()
+        assert generation.connection in running.pool.released
+        deaf.close()
+
+
 async def test_without_remote_close_only_the_connection_that_asked_ends() -> None:
     settings = ServerSettings(remote_close=False)
     async with serving(server=settings) as running, connected(running.url) as one, connected(running.url) as two:

@@ -15,7 +15,7 @@ from websockets.exceptions import ConnectionClosed
 
 from waifu_client.protocol import ErrorCode, GetStatsDone, RequestId
 from waifu_llm.config import LimitSettings
-from waifu_llm.errors import Failure, ModuleError, TimedOut, failure_of
+from waifu_llm.errors import Failure, ModuleError, Reason, failure_of
 from waifu_llm.server.writer import Writer
 from waifu_llm.session import Session
 from waifu_llm.session.effects import (
@@ -43,6 +43,7 @@ from waifu_llm.supervision.jobs import Ending, Generation, LoadProgress, PoolInt
 
 # Published clients give up on a model list after 1 s; the pool answers within 0.8 s, this only guards the promise.
 MODELS_S: Final = 0.95
+_LATE: Final = Failure(ErrorCode.TIMEOUT, "the model list did not come in time; ask again", Reason.PROVIDER_TIMEOUT)
 # A client that sends without pause must not keep the loop from the others.
 _READ_IN_ONE_GO: Final = 32
 _TOO_BIG: Final = 1009
@@ -255,8 +256,7 @@ class Connection:
             async with asyncio.timeout(MODELS_S):
                 models = await self._owner.pool.models(effect.loaded)
         except TimeoutError:
-            late = TimedOut("the model list did not come in time; ask again").failure()
-            self._settle(ticket, self.session.failed(ticket, late))
+            self._settle(ticket, self.session.failed(ticket, _LATE))
         except Exception as error:
             self._settle(ticket, self.session.failed(ticket, _failure(error)))
         else:

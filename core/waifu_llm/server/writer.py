@@ -150,4 +150,5 @@ class Writer:
         self._stop_watching()
         # The writer itself hangs in the stalled socket; cutting that is what frees it.
         self._farewell = self._loop.create_task(self._close(_TRY_AGAIN_LATER, reason))
-        self._on_give_up()
+        # Not from here: the text that was too much may come from inside the pool, which is then told to cancel.
+        self._loop.call_soon(self._on_give_up)
