@@ -31,6 +31,8 @@ exclude_also =
     ^\\s*\\.\\.\\.$
     assert_never\\(
     if sys\\.platform == "win32":
+partial_also =
+    if sys\\.platform [!=]= "
 """
 
 
