@@ -27,6 +27,8 @@ JsonValue: TypeAlias = "str | int | float | bool | Sequence[JsonValue] | Mapping
 # and a body read to its end leaves the connection fit for the next request.
 _AFTER_FINISH_S: Final = 1.0
 _AFTER_DONE_S: Final = 0.05
+# Model ids are the clients' to choose; what is forgotten costs one refused request to learn again.
+_MOST_MODELS: Final = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +104,8 @@ class RefusedFields:
 
     def add(self, base_url: str, model: str, name: str) -> None:
         """Never send the field `name` to this model again."""
+        if len(self._by_model) >= _MOST_MODELS:
+            self._by_model.clear()
         self._by_model[base_url, model] = self.of(base_url, model) | {name}
 
 

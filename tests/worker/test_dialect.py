@@ -59,3 +59,11 @@ def test_what_a_model_refused_is_known_of_that_model_at_that_address_only() -> N
     refused.add("https://a", "m", "seed")
     assert refused.of("https://a", "m") == {"stop", "seed"}
     assert refused.of("https://a", "n") == refused.of("https://b", "m") == NOTHING
+
+
+def test_what_is_remembered_of_models_is_bounded() -> None:
+    refused = RefusedFields()
+    for number in range(1025):
+        refused.add("https://a", f"m{number}", "stop")
+    assert refused.of("https://a", "m1024") == {"stop"}
+    assert refused.of("https://a", "m0") == NOTHING

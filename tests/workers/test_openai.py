@@ -356,15 +356,19 @@ async def test_a_finish_reason_that_is_a_failure_is_one(driver: Driver) -> None:
     assert (failed.error, failed.reason) == (Code.UNEXPECTED, "provider_down")
 
 
+@pytest.mark.parametrize("scheme", ["http://", ""])
 async def test_a_proxy_of_the_environment_is_used_and_its_exceptions_hold(
-    openai_upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+    openai_upstream: Upstream, monkeypatch: pytest.MonkeyPatch, scheme: str
 ) -> None:
-    monkeypatch.setenv("http_proxy", openai_upstream.url)
+    monkeypatch.setenv("http_proxy", f"{scheme}me:pass@127.0.0.1:{openai_upstream.port}")
     async with Driver(provider_class("openai")) as driver:
         await load(driver, openai_upstream, base_url="http://api.invalid/v1")
         monkeypatch.setenv("no_proxy", "127.0.0.1")
         await load(driver, openai_upstream)
-    assert [exchange.target for exchange in openai_upstream.exchanges] == ["http://api.invalid/v1/models", "/v1/models"]
+    through, direct = openai_upstream.exchanges
+    assert (through.target, direct.target) == ("http://api.invalid/v1/models", "/v1/models")
+    assert through.headers["proxy-authorization"] == "Basic bWU6cGFzcw=="
+    assert "proxy-authorization" not in direct.headers
 
 
 async def test_a_netrc_of_the_user_is_left_alone(

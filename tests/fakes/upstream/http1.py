@@ -7,6 +7,7 @@ import asyncio
 import json
 import socket
 import struct
+import sys
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -103,7 +104,7 @@ class Output:
         """End the connection in the middle of things (RST)."""
         self._exchange.finish("cut")
         sock = self._connection.transport.get_extra_info("socket")
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0))
         self._connection.transport.abort()
 
     async def _send(self, data: bytes) -> None:
