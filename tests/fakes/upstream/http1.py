@@ -104,7 +104,8 @@ class Output:
         """End the connection in the middle of things (RST)."""
         self._exchange.finish("cut")
         sock = self._connection.transport.get_extra_info("socket")
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0))
+        shape = "hh" if sys.platform == "win32" else "ii"
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack(shape, 1, 0))
         self._connection.transport.abort()
 
     async def _send(self, data: bytes) -> None:
