@@ -1,0 +1,86 @@
+"""The guardian's own rules, in-process; that it outlives the core and kills is tested with real modules."""
+
+import io
+import os
+import signal
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from support.waiting import WAIT_S
+
+from waifu_llm.supervision import guardian
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has a job object instead")
+
+STUBBORN = (
+    "import signal, sys; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); sys.stdin.read()"
+)
+
+
+@contextmanager
+def carrier(marker: str) -> Iterator["subprocess.Popen[str]"]:
+    """A process that carries the marker and ignores whatever can be ignored."""
+    env = {**os.environ, guardian.VARIABLE: marker}
+    argv = [sys.executable, "-c", STUBBORN]
+    with subprocess.Popen(argv, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "up\n"
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.fixture
+def marker() -> str:
+    return uuid.uuid4().hex
+
+
+def test_only_the_processes_of_its_own_run_are_found(marker: str) -> None:
+    with carrier(marker) as ours, carrier(f"{marker}0") as similar:
+        found = guardian.carriers(marker)
+    assert found == [ours.pid]
+    assert similar.pid not in found
+
+
+def test_whatever_carries_the_marker_is_killed(marker: str) -> None:
+    with carrier(marker) as process:
+        guardian.kill_carriers(marker)
+        assert process.wait(WAIT_S) == -9
+
+
+def test_it_says_that_it_watches_and_kills_when_its_input_ends(
+    marker: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ignored: list[int] = []
+    monkeypatch.setattr(signal, "signal", lambda number, _: ignored.append(number))
+    monkeypatch.setattr(sys, "stdin", io.StringIO(f"{marker}\n"))
+    with carrier(marker) as process:
+        guardian.main()
+        assert process.wait(WAIT_S) == -9
+    assert capsys.readouterr().out == "watching\n"
+    assert len(ignored) == 3
+
+
+def test_without_a_marker_it_kills_nobody(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    monkeypatch.setattr(sys, "stdin", io.StringIO(""))
+    guardian.main()
+    assert capsys.readouterr().out == ""
+
+
+def test_where_there_is_no_proc_it_asks_ps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, marker: str) -> None:
+    entry = f"{guardian.VARIABLE}={marker}"
+    ps = tmp_path / "ps"
+    ps.write_text(
+        f"#!/bin/sh\necho '  PID COMMAND'\necho '  41 python x {entry} A=b'\necho '42 other {entry}0'\n", "utf-8"
+    )
+    ps.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setattr(os.path, "isdir", lambda _: False)
+    assert guardian.carriers(marker) == [41]
