@@ -1,7 +1,7 @@
 """A worker's life: import the provider, say ready, serve until the input ends."""
 
 import asyncio
-import ctypes
+import contextlib
 import importlib
 import os
 import sys
@@ -30,6 +30,7 @@ def run(pipes: Pipes, name: str, package: str, abilities: Sequence[str]) -> NoRe
     Never returns: the process ends with its input, or when its parent is gone, whatever else runs in it.
     """
     life = _Life()
+    _die_with_parent()
     # Before the import, which may take long: the core may go meanwhile.
     threading.Thread(target=life.watch, args=(pipes.source,), name="input", daemon=True).start()
     ready = Ready(magic=MAGIC, wire=WIRE_VERSION, name=name, abilities=tuple(abilities))
@@ -74,7 +75,7 @@ class _Life:
     def watch(self, source: int) -> None:
         """The input thread: read, beat, and end the process with its input or its parent."""
         try:
-            _die_with_parent()
+            # Looked at once more: the parent may have died before its death was a signal.
             if os.getppid() == self._parent:
                 read_input(source, self._deliver, self._tick)
         finally:
@@ -99,13 +100,14 @@ class _Life:
 
     def _leave(self) -> None:
         """Let the providers close their connections, as far as that takes no time, and end the process."""
-        if self._serving is not None:
-            closing = asyncio.run_coroutine_threadsafe(self._serving.requests.close(), self._serving.loop)
-            try:
+        try:
+            if self._serving is not None:
+                closing = asyncio.run_coroutine_threadsafe(self._serving.requests.close(), self._serving.loop)
                 closing.result(_CLOSE_GRACE_S)
-            except Exception as error:
-                sys.stderr.write(f"left without closing the provider: {type(error).__name__}\n")
-        _exit()
+        except Exception as error:
+            sys.stderr.write(f"left without closing the provider: {type(error).__name__}\n")
+        finally:
+            _exit()
 
 
 def _exit() -> None:
@@ -115,4 +117,8 @@ def _exit() -> None:
 def _die_with_parent() -> None:
     """Have Linux kill this process when its parent dies, also while it is stopped or holds the interpreter."""
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, _SIGKILL)
+        # A Python that was built without libffi has no ctypes: the end of the input must do there.
+        with contextlib.suppress(ImportError):
+            import ctypes
+
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, _SIGKILL)

@@ -88,9 +88,7 @@ class WorkerProcess:
 
 
 @contextmanager
-def running(
-    seed: Path, *, env: Mapping[str, str] | None = None, ready: bool = True, session: bool = True
-) -> Iterator[WorkerProcess]:
+def running(seed: Path, *, env: Mapping[str, str] | None = None, ready: bool = True) -> Iterator[WorkerProcess]:
     """Start it; it and its group are killed in the end."""
     log = seed.with_suffix(".log")
     with log.open("wb") as stderr:
@@ -100,7 +98,7 @@ def running(
             stdout=subprocess.PIPE,
             stderr=stderr,
             env={**os.environ, **(env or {})},
-            start_new_session=session,
+            start_new_session=True,
             bufsize=0,
         )
     worker = WorkerProcess(process, log)

@@ -1,5 +1,6 @@
 """A worker as a real process: what the core sees at the other end of its pipes."""
 
+import contextlib
 import os
 import resource
 import signal
@@ -162,6 +163,30 @@ def test_an_import_that_fails_ends_the_process_and_says_why(seed: Path, flag: st
         assert worker.output.read() == b""
         assert worker.wait() == code
         assert said in worker.stderr
+
+
+def test_a_package_without_a_provider_ends_the_process_and_says_why(tmp_path: Path) -> None:
+    package = tmp_path / "waifu_hollow"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    with running(make_seed(tmp_path / "hollow", package), ready=False) as worker:
+        assert worker.wait() == 1
+        assert "has no attribute 'Provider'" in worker.stderr
+
+
+def test_what_is_asked_before_ready_is_answered_after_it(seed: Path) -> None:
+    with running(seed, ready=False) as worker:
+        worker.send(Load(id=1, ctx=1))
+        assert isinstance(worker.next(), Ready)
+        assert isinstance(worker.until_end(1)[1], Done)
+
+
+def test_an_input_line_over_the_limit_ends_the_worker(fake: WorkerProcess) -> None:
+    with contextlib.suppress(BrokenPipeError):
+        for _ in range(MAX_LINE_BYTES // 65536 + 8):
+            fake.input.write(b"x" * 65536)
+    fake.wait()
+    assert "over the limit" in fake.stderr
 
 
 @pytest.mark.parametrize("flag", ["wrong-magic", "wrong-wire", "wrong-name", "not-ready"])
