@@ -194,6 +194,20 @@ class _Machine:
 LOCALHOST = ServerSettings(host="localhost", port=0)
 
 
+@pytest.mark.parametrize(
+    ("host", "url_host"),
+    [
+        ("127.0.0.1", "127.0.0.1"),
+        ("0.0.0.0", "127.0.0.1"),
+        ("::", "[::1]"),
+        ("::1", "[::1]"),
+        ("192.168.1.5", "192.168.1.5"),
+    ],
+)
+async def test_the_host_that_is_told_is_one_to_connect_to(host: str, url_host: str) -> None:
+    assert (await listen(_Machine(None).bind, ServerSettings(host=host)))[1] == url_host
+
+
 async def test_without_ipv6_localhost_is_one_address() -> None:
     servers, host, port = await listen(_Machine(errno.EADDRNOTAVAIL).bind, LOCALHOST)
     assert (len(servers), host, port) == (1, "localhost", 40000)

@@ -209,12 +209,25 @@ async def test_one_that_reads_again_in_time_finds_the_code_1013() -> None:
         async with bounded():
             generation = await running.pool.generations.get()
         while not generation.cancelled.is_set():
-            generation.chunk("x" * 50_000)
+            for _ in range(50):
+                generation.chunk("x" * 50_000)
             await asyncio.sleep(0)
         end = await deaf.rest()
         close_frame = end[end.rindex(b"\x88") :]
         assert int.from_bytes(close_frame[2:4], "big") == 1013
         deaf.close()
+
+
+async def test_a_client_that_leaves_in_a_flood_of_text_disturbs_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    async with serving() as running, connected(running.url) as peer:
+        generation = await _running_generation(running, peer)
+        leaving = asyncio.create_task(peer.socket.close())
+        async with bounded():
+            while not generation.cancelled.is_set():
+                generation.chunk("x" * 1000)
+                await asyncio.sleep(0)
+            await leaving
+    assert [record for record in caplog.records if record.levelname in ("WARNING", "ERROR")] == []
 
 
 async def test_one_that_reads_nothing_for_too_long_is_cut_though_little_waits() -> None:
@@ -368,6 +381,16 @@ async def test_without_remote_close_only_the_connection_that_asked_ends() -> Non
         await two.say("get_providers")
         await two.hear_types("get_providers_done")
         assert not running.server.stop_requested.is_set()
+
+
+async def test_what_comes_after_the_close_of_a_connection_is_not_answered() -> None:
+    async with serving(server=ServerSettings(remote_close=False)) as running, connected(running.url) as peer:
+        for kind in ("close", "get_providers"):
+            frame = {"type": kind, "unique_request_id": kind}
+            peer.socket.protocol.send_text(json.dumps(frame).encode())
+        peer.socket.transport.write(b"".join(peer.socket.protocol.data_to_send()))
+        await peer.hear_types("close_ack")
+        assert await peer.closed() == 1000
 
 
 async def test_a_flood_of_frames_on_one_connection_leaves_the_others_their_turn() -> None:

@@ -141,6 +141,44 @@ async def test_a_load_that_is_interrupted_stops_waiting() -> None:
             await load.cancelled.wait()
 
 
+async def test_a_request_that_is_interrupted_at_once_never_reaches_the_pool() -> None:
+    async with serving() as running, connected(running.url) as peer:
+        running.pool.last = FakeLoaded("echo")
+        frames = (
+            {"type": "generate", "unique_request_id": "1", "messages": USER, "params": PARAMS},
+            {"type": "interrupt", "unique_request_id": "2"},
+        )
+        # Both in one write: the server reads the second before it begins the first.
+        for frame in frames:
+            peer.socket.protocol.send_text(json.dumps(frame).encode())
+        peer.socket.transport.write(b"".join(peer.socket.protocol.data_to_send()))
+        _, ack, done = await peer.hear_types("generate_ack", "interrupt_ack", "generate_done")
+        assert (ack["interrupted"], done["error"]) == (["1"], "INTERRUPT")
+        assert running.pool.order == []
+
+
+class _HastyPool(FakePool):
+    """Ends a generation before it has even handed it out."""
+
+    def generate(self, loaded: object, job: Job, connection: object, sink: Sink) -> Any:
+        generation = super().generate(loaded, job, connection, sink)
+        generation.chunk("done")
+        generation.end()
+        return generation
+
+
+async def test_a_generation_that_ends_while_it_is_handed_over_is_answered_and_not_cancelled() -> None:
+    pool = _HastyPool()
+    pool.last = FakeLoaded("echo")
+    async with serving(pool) as running:
+        async with connected(running.url) as peer:
+            await peer.generate("1", stream=False)
+            (done,) = await peer.hear_types("generate_done")
+            assert done["response"] == "done"
+        await running.server.drain()
+        assert pool.order == ["generate echo"]
+
+
 async def test_scope_all_stops_everybodys_generations() -> None:
     async with serving() as running, connected(running.url) as one, connected(running.url) as two:
         running.pool.last = FakeLoaded("echo")

@@ -499,6 +499,6 @@ def test_whatever_comes_each_readable_id_is_acknowledged_at_most_once_and_answer
         fields = {"provider": "echo", "params": PARAMS, "messages": USER} if good else {"provider": 1, "scope": 1}
         effects = talk.say(kind, request_id, **fields)
         assert effects
-        assert all(reply["unique_request_id"] == request_id for reply in sent(effects) if "interrupted" not in reply)
+        assert all(reply["unique_request_id"] == request_id for reply in sent(effects)[:1])
         acks = [reply for reply in sent(effects) if reply["type"].endswith("_ack")]
         assert len(acks) <= 1

@@ -5,7 +5,6 @@ It decides nothing about replies. All its tasks belong to one group, so nothing 
 
 import asyncio
 import contextlib
-import itertools
 import logging
 from collections.abc import Callable, Coroutine
 from typing import Final, Protocol, assert_never
@@ -165,7 +164,9 @@ class Connection:
 
     async def _read(self) -> None:
         with contextlib.suppress(ConnectionClosed):
-            for count in itertools.count(1):
+            count = 0
+            while True:
+                count += 1
                 data = await self._socket.recv()
                 # While the socket is being closed it is read on, or the client's own close frame would not be seen.
                 if not self._writer.ending:
@@ -229,10 +230,6 @@ class Connection:
             self._generations[ticket] = generation
 
     def _run_task(self, ticket: Ticket, work: Coroutine[None, None, None]) -> None:
-        if ticket.done:
-            # The acknowledgement was what filled a stalled client's outbox.
-            work.close()
-            return
         assert self._group is not None
         self._tasks[ticket] = self._group.create_task(work)
 

@@ -23,10 +23,13 @@ class CannotListen(ModuleError):
 
 
 async def listen(bind: Bind, settings: ServerSettings) -> tuple[list[SocketServer], str, int]:
-    """The servers, the host as a client writes it, and the port. Raises: CannotListen."""
+    """The servers, a host at which this machine's clients reach them, as in a URL, and the port.
+
+    Raises: CannotListen.
+    """
     if settings.host.lower() != "localhost":
         server = await _bind(bind, settings.host, settings.port)
-        return [server], settings.host, _port_of(server)
+        return [server], _reachable(settings.host), _port_of(server)
     # Clients that say localhost may try either address first: both must be ours.
     for _ in range(_FREE_PORT_TRIES):
         first = await _bind(bind, _V4, settings.port)
@@ -48,6 +51,12 @@ async def _bind(bind: Bind, host: str, port: int) -> SocketServer:
         return await bind(host, port)
     except OSError as error:
         raise _cannot(host, port, error) from error
+
+
+def _reachable(host: str) -> str:
+    """Listening everywhere includes loopback; an IPv6 address has brackets in a URL."""
+    host = {"": _V4, "0.0.0.0": _V4, "::": _V6}.get(host, host)  # noqa: S104 - named, not bound to
+    return f"[{host}]" if ":" in host else host
 
 
 def _cannot(host: str, port: int, error: OSError) -> CannotListen:

@@ -22,7 +22,7 @@ from waifu_llm.session import Effect, Session
 from waifu_llm.stats import Statistics
 from waifu_llm.supervision.jobs import Loaded, PoolInterface
 
-_STOPPING: Final = (1001, "the module is stopping")
+_GOING_AWAY: Final = 1001
 _PING_EVERY_S: Final = 20.0
 _PING_ANSWER_S: Final = 60.0
 # Flushing a client that still reads, and its answer to the close frame.
@@ -54,10 +54,12 @@ class Server:
         self._servers: list[SocketServer] = []
         self._connections: dict[Connection, asyncio.Event] = {}
         self._closing = False
-        self._draining = False
 
     async def start(self) -> tuple[str, int]:
-        """Listen; the host as clients write it, and the port. Raises: ModuleError. Cancelling it is safe."""
+        """Listen; a host at which this machine's clients reach it, as in a URL, and the port.
+
+        Raises: ModuleError. Cancelling it is safe.
+        """
         for warning in self._doors.warnings:
             _log.warning("%s", warning)
         context = tls(self._settings.server)
@@ -88,12 +90,11 @@ class Server:
 
         Cancelling it is safe but leaves sockets open; call it again.
         """
-        self._draining = True
         self._begin_closing()
         for server in self._servers:
             server.close(close_connections=False)
         for connection in self._connections:
-            connection.end(*_STOPPING)
+            connection.end(_GOING_AWAY, "the module is stopping")
         gone = list(self._connections.values())
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_DRAIN_S):
@@ -175,9 +176,6 @@ class Server:
         if self._closing:
             session.closing()
         connection = Connection(socket, session, self, self._settings.limits)
-        if self._draining:
-            # Its handshake was under way when the listening sockets closed.
-            connection.end(*_STOPPING)
         gone = self._connections[connection] = asyncio.Event()
         try:
             await connection.run()
