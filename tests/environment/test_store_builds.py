@@ -11,11 +11,11 @@ from support.stores import Watched, open_store, write_worker
 from support.waiting import bounded, until
 
 from waifu_llm.catalog import Manifest
-from waifu_llm.environment.build import _COMPILE
+from waifu_llm.environment.build import _COMPILE, _START
 from waifu_llm.environment.model import BuildProgress, EnvironmentState
 from waifu_llm.environment.stamp import STAMP_FILE, recorded
 from waifu_llm.environment.store import EnvironmentStore
-from waifu_llm.environment.verify import site_packages
+from waifu_llm.environment.verify import site_packages, verify
 from waifu_llm.errors import Closing
 
 
@@ -101,6 +101,29 @@ async def test_the_stop_of_the_module_ends_a_build_and_removes_what_it_began(
         with pytest.raises(Closing):
             await store.ensure(tiny)
     assert list((home / "envs").iterdir()) == []
+
+
+async def test_a_stop_at_the_very_end_leaves_a_whole_environment_or_none(
+    tiny: Manifest, run: Watched, home: Path, environ: dict[str, str]
+) -> None:
+    """What runs in a thread cannot be cancelled: nothing may be removed under it while it renames."""
+    for turns in (0, 1, 2, 3, 5, 8):
+        store = open_store(home, run, environ)
+        run.tell_end(_START)
+        async with bounded():
+            waiter = asyncio.create_task(store.ensure(tiny))
+            await run.ended.wait()
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            await store.close()
+            await asyncio.wait({waiter})
+            assert waiter.exception() is None or isinstance(waiter.exception(), Closing)
+        status = store.status(tiny)
+        assert status.state in (EnvironmentState.MISSING, EnvironmentState.READY)
+        if status.state is EnvironmentState.READY:
+            verify(status.folder)
+            await store.remove("tiny")
+        assert list((home / "envs").iterdir()) == []
 
 
 async def test_a_stop_before_the_build_began_leaves_nobody_waiting(store: EnvironmentStore, tiny: Manifest) -> None:

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import psutil
 import pytest
 from support.stores import Watched, built, open_store, write_worker
 from support.waiting import bounded, gone, until
@@ -93,12 +92,16 @@ async def test_prune_removes_what_no_worker_needs_any_more(
     gone_folder = (await built(store, other)).folder
     dead = home / "envs" / f".tmp-{dead_pid()}-00"
     dead.mkdir()
-    live = home / "envs" / f".tmp-{os.getpid()}-00"
-    live.mkdir()
+    live = folders.temporary(home / "envs")
+    others = home / "envs" / f".tmp-{os.getppid()}-00"
+    others.mkdir()
     (home / "envs" / ".old-12345678-tiny-0123456789abcdef").mkdir()
     removed = {removal.folder for removal in await store.prune([tiny])}
     assert removed == {gone_folder, home / "seed" / Seed(other).digest}
-    assert sorted(folder.name for folder in (home / "envs").iterdir()) == sorted([live.name, kept.folder.name])
+    assert sorted(folder.name for folder in (home / "envs").iterdir()) == sorted(
+        [live.name, others.name, kept.folder.name]
+    )
+    folders.remove_tree(live)
     assert seed_digests(home / "seed") == [Seed(tiny).digest]
 
 
@@ -108,12 +111,14 @@ def dead_pid() -> int:
     return process.pid
 
 
-async def test_a_pid_that_was_given_anew_does_not_keep_a_leftover(tmp_path: Path) -> None:
-    folder = tmp_path / f".tmp-{os.getpid()}-00"
-    folder.mkdir()
-    os.utime(folder, (1, psutil.Process().create_time() - 60))
+def test_a_leftover_of_an_earlier_process_with_this_ones_pid_is_swept(tmp_path: Path) -> None:
+    """A container that is started again has the same pids."""
+    leftover = tmp_path / f".tmp-{os.getpid()}-00"
+    leftover.mkdir()
+    in_work = folders.temporary(tmp_path)
     folders.sweep(tmp_path)
-    assert not folder.exists()
+    assert list(tmp_path.iterdir()) == [in_work]
+    folders.remove_tree(in_work)
 
 
 async def test_what_was_put_aside_stays_while_somebody_runs_from_it(store: EnvironmentStore, tiny: Manifest) -> None:

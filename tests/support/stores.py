@@ -115,13 +115,20 @@ class Watched:
         self.commands: list[list[str]] = []
         self.environments: list[dict[str, str]] = []
         self.reached = asyncio.Event()
+        self.ended = asyncio.Event()
         self.may_go = asyncio.Event()
         self._held: str | None = None
+        self._last: str | None = None
         self._answers: dict[str, Completed | Exception] = {}
 
     def hold(self, word: str) -> None:
         """Commands with that word wait for `may_go`; `reached` tells that one came."""
         self._held = word
+
+    def tell_end(self, word: str) -> None:
+        """`ended` tells that a command with that word has ended."""
+        self._last = word
+        self.ended.clear()
 
     def answer(self, word: str, answer: Completed | Exception) -> None:
         """Commands with that word are not run: they end like this."""
@@ -149,7 +156,11 @@ class Watched:
                 if isinstance(answer, Exception):
                     raise answer
                 return answer
-        return await self._run(argv, env=env, on_line=on_line, silence_s=silence_s)
+        try:
+            return await self._run(argv, env=env, on_line=on_line, silence_s=silence_s)
+        finally:
+            if self._last in argv:
+                self.ended.set()
 
 
 async def built(store: EnvironmentStore, manifest: Manifest) -> Environment:

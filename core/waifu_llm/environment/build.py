@@ -8,7 +8,7 @@ import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, ParamSpec
 
 import msgspec
 
@@ -27,6 +27,7 @@ from waifu_worker.wire import MAGIC, WIRE_VERSION, Ready
 _log = logging.getLogger(__name__)
 
 Report = Callable[[BuildProgress], None]
+_P = ParamSpec("_P")
 
 _START_S: Final = 120.0
 _PROBE_S: Final = 30.0
@@ -60,10 +61,10 @@ class Builder:
         try:
             await self._install(manifest, lock, program, building, report)
             report(BuildProgress("verifying the installed files", 0.85))
-            await asyncio.to_thread(verify, building)
+            await _to_its_end(verify, building)
             report(BuildProgress("starting it once", 0.9))
             await self._start_once(manifest, building, seed)
-            await asyncio.to_thread(_finish, building, final, _stamp(manifest, basis, version))
+            await _to_its_end(_finish, building, final, _stamp(manifest, basis, version))
         finally:
             # Shielded: a second cancel must not leave a gigabyte behind.
             await asyncio.shield(asyncio.to_thread(remove_tree, building))
@@ -241,6 +242,19 @@ def interpreter_identity(python: Path) -> tuple[int, int]:
     """Size and time of the binary behind a python: the same ones mean that nobody changed it. Raises: OSError."""
     info = python.stat()
     return info.st_size, info.st_mtime_ns
+
+
+async def _to_its_end(work: Callable[_P, None], *args: _P.args, **kwargs: _P.kwargs) -> None:
+    """Run it in a thread. A cancelled thread runs on: were its caller to clean up at once, it could still rename
+    into place what is half removed.
+    """
+    thread = asyncio.ensure_future(asyncio.to_thread(work, *args, **kwargs))
+    try:
+        await asyncio.shield(thread)
+    except asyncio.CancelledError:
+        await asyncio.wait({thread})
+        thread.exception()  # seen: who asked is gone
+        raise
 
 
 def _finish(building: Path, final: Path, stamp: Stamp) -> None:

@@ -17,6 +17,7 @@ from waifu_llm.environment.model import Removal, Size
 
 _TEMPORARY: Final = re.compile(r"\.tmp-(\d+)-[0-9a-f]+")
 _ASIDE: Final = ".old-"
+_own: Final[set[Path]] = set()
 
 
 def private(folder: Path) -> None:
@@ -34,8 +35,9 @@ def is_anothers(owner: int, me: int) -> bool:
 
 
 def temporary(parent: Path) -> Path:
-    """A new folder `.tmp-<pid>-<random>` in `parent`, whose maker is known by its name. Raises: OSError."""
+    """A new folder `.tmp-<pid>-<random>` in `parent`; end it with `remove_tree`, renamed or not. Raises: OSError."""
     folder = parent / f".tmp-{os.getpid()}-{secrets.token_hex(4)}"
+    _own.add(folder)
     folder.mkdir(mode=0o700)
     return folder
 
@@ -45,7 +47,7 @@ def sweep(parent: Path) -> None:
     aside: dict[Path, Path] = {}
     for folder in sorted(parent.iterdir()) if parent.is_dir() else ():
         match = _TEMPORARY.fullmatch(folder.name)
-        if match is not None and not _is_made_by(folder, int(match[1])):
+        if match is not None and not _is_in_work(folder, int(match[1])):
             remove_tree(folder)
         elif folder.name.startswith(_ASIDE):
             aside[folder] = folder.with_name(folder.name.removeprefix(_ASIDE).partition("-")[2])
@@ -56,12 +58,9 @@ def sweep(parent: Path) -> None:
             remove_tree(folder)
 
 
-def _is_made_by(folder: Path, pid: int) -> bool:
-    """Whether that process lives and is no later one with the same number."""
-    try:
-        return psutil.pid_exists(pid) and psutil.Process(pid).create_time() <= folder.stat().st_mtime + 1
-    except (psutil.Error, OSError):
-        return False
+def _is_in_work(folder: Path, pid: int) -> bool:
+    """A process with this one's pid was here before where a container is started again: its folders are not ours."""
+    return folder in _own if pid == os.getpid() else psutil.pid_exists(pid)
 
 
 def put_aside(folder: Path) -> Path:
@@ -73,6 +72,7 @@ def put_aside(folder: Path) -> Path:
 
 def remove_tree(folder: Path) -> bool:
     """Remove a folder, or the link that stands for it, never following links; whether nothing is left of it."""
+    _own.discard(folder)
     if folder.is_symlink():
         with contextlib.suppress(OSError):
             folder.unlink()
