@@ -101,11 +101,7 @@ def run_all(*, full: bool, worker: str | None, pytest: list[str]) -> int:
         return 2
     BUILD.mkdir(parents=True, exist_ok=True)
     if worker is not None:
-        folder = ROOT / "workers" / worker
-        _lint(report, [folder, *(ROOT / "tests" / "workers").glob(f"test_{worker}*.py")])
-        _types(report, [folder])
-        _fill_cache(report, [folder])
-        _tests(report, full, [*pytest, *_worker_tests(worker)])
+        _one_worker(report, worker, full, pytest)
     elif pytest:
         _tests(report, full, pytest)
     else:
@@ -165,23 +161,24 @@ def _fill_cache(report: Report, chosen: list[Path]) -> None:
             report.run(f"packages of {project.name}", *install, *where)
 
 
-def _worker_tests(worker: str) -> list[str]:
-    return [str(path) for path in sorted((ROOT / "tests" / "workers").glob(f"test_{worker}*.py"))]
+def _one_worker(report: Report, worker: str, full: bool, pytest: list[str]) -> None:
+    folder = ROOT / "workers" / worker
+    tests = sorted((ROOT / "tests" / "workers").glob(f"test_{worker}*.py"))
+    _lint(report, [folder, *tests])
+    _types(report, [folder, *tests])
+    _fill_cache(report, [folder])
+    if tests:
+        _tests(report, full, [*pytest, *map(str, tests)])
+    else:
+        report.note(f"tests/workers/test_{worker}.py", "FAILED")
 
 
 def _tests(report: Report, full: bool, chosen: list[str], env: Mapping[str, str] = {}) -> None:
     results = BUILD / "results.xml"
     results.unlink(missing_ok=True)
-    argv: list[str | Path] = [
-        in_venv("python"),
-        "-m",
-        "pytest",
-        "-q",
-        "-n",
-        PARALLEL,
-        "--dist=loadgroup",
-        f"--junitxml={results}",
-    ]
+    argv: list[str | Path] = [in_venv("python"), "-m", "pytest", "-q", f"--junitxml={results}"]
+    if not chosen:
+        argv += ["-n", PARALLEL, "--dist=loadgroup"]
     if not full:
         argv += ["-m", "not full"]
     if shutil.which("node") is None:
