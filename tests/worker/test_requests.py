@@ -1,6 +1,7 @@
 """What a worker does with each request, driven in-process as an author of a provider would."""
 
 import asyncio
+import random
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Sequence
 from typing import ClassVar
@@ -8,8 +9,10 @@ from typing import ClassVar
 import pytest
 from support.waiting import bounded
 
+from waifu_worker.framing import encode
+from waifu_worker.generation import Ticket, generate
 from waifu_worker.provider import Finish, GenerateRequest, LoadRequest, LoadResult, Piece, Provider, ProviderError
-from waifu_worker.testing import Driver, RequestFailed
+from waifu_worker.testing import Driver, RequestFailed, Running
 from waifu_worker.wire import (
     MAX_LINE_BYTES,
     Cancel,
@@ -562,3 +565,79 @@ async def test_closing_interrupts_what_runs(script: type[Scripted]) -> None:
 async def test_a_long_error_is_cut(driver: Driver, script: type[Scripted]) -> None:
     script.pieces = (ValueError("x" * 100_000),)
     assert len((await failed(driver.generate(HELLO, params()))).message) == 1000
+
+
+class Recorder:
+    """An outlet that keeps the lines as they are."""
+
+    congested = False
+
+    def __init__(self) -> None:
+        self.lines: list[bytes] = []
+
+    def write(self, line: bytes) -> None:
+        self.lines.append(line)
+
+    async def room(self) -> None:
+        return
+
+
+async def test_a_chunk_line_is_the_one_that_the_wire_would_write(script: type[Scripted]) -> None:
+    text = 'é😀\u2028"\\\n\x00'
+    script.pieces = (text, Finish())
+    recorder = Recorder()
+    request = Generate(id=2**40, ctx=1, params=params(), messages=HELLO, stream=True)
+    await generate(script(), request, recorder, Ticket(lambda error: None))
+    assert recorder.lines == [encode(Chunk(id=2**40, text=text))]
+
+
+class Varied(Scripted):
+    """Ends in every way there is, by chance."""
+
+    chance: ClassVar[random.Random]
+
+    async def load(self, request: LoadRequest) -> LoadResult:
+        await asyncio.sleep(0)
+        if self.chance.random() < 0.2:
+            raise ProviderError(Code.AUTHORIZATION, "no")
+        return LoadResult(())
+
+    async def generate(self, request: GenerateRequest) -> AsyncGenerator[Piece, None]:
+        for number in range(self.chance.randrange(5)):
+            yield f"{number} "
+            await asyncio.sleep(0)
+        if self.chance.random() < 0.2:
+            raise OSError("broken")
+        if self.chance.random() < 0.8:
+            yield Finish("stop")
+
+
+async def do_anything(driver: Driver, chance: random.Random, sent: list[Running]) -> None:
+    match chance.randrange(5):
+        case 0:
+            sent.append(driver.start(Load(id=0, ctx=chance.randrange(3))))
+        case 1 | 2:
+            sent.append(driver.generation(HELLO, params(), ctx=chance.randrange(3)))
+        case 3 if sent:
+            chance.choice(sent).cancel()
+        case 4 if chance.random() < 0.3:
+            driver.unload(chance.randrange(3))
+        case _:
+            await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("seed", range(20))
+async def test_every_request_ends_exactly_once_whatever_is_cancelled_and_unloaded_when(seed: int) -> None:
+    class Fresh(Varied):
+        chance: ClassVar[random.Random] = random.Random(seed)
+        made: ClassVar[list[Scripted]] = []
+
+    sent: list[Running] = []
+    async with bounded(), Driver(Fresh) as driver:
+        for _ in range(200):
+            await do_anything(driver, Fresh.chance, sent)
+        for running in sent:
+            ends = [message async for message in running.messages() if isinstance(message, Done | Failed)]
+            assert len(ends) == 1
+    assert all(inbox.empty() for inbox in driver.lines.inboxes.values())
+    assert [one.closed for one in Fresh.made] == [1] * len(Fresh.made)
