@@ -1,9 +1,10 @@
 """The client without asyncio: the same calls, which wait. An event loop of its own runs in a thread beneath."""
 
 import asyncio
-import concurrent.futures
+import functools
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from concurrent.futures import Future, wait
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar, Unpack
 
@@ -15,6 +16,7 @@ from waifu_client.results import Answer, Loaded, Models, Providers
 from waifu_client.stream import Stream
 
 LOOK_S: Final = 0.2  # Windows lets Ctrl-C through only between waits, never within one
+CLOSED: Final = "this client closed the connection"
 
 T = TypeVar("T")
 
@@ -26,39 +28,79 @@ class _LoopThread:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="waifu-client", daemon=True)
         self._thread.start()
+        # What begins before a stop is cancelled by it; after it nothing begins. Reentrant: a forgotten stream can be
+        # collected, and post its leaving, wherever this thread happens to be.
+        self._lock = threading.RLock()
+        self._stopped = False
 
     def run(self, job: Coroutine[Any, Any, T]) -> T:
         """Run it there and wait; an exception here, Ctrl-C above all, cancels it there."""
-        if self._loop.is_closed():
-            job.close()
-            raise ConnectionLost("this client closed the connection")
-        future = asyncio.run_coroutine_threadsafe(job, self._loop)
-        try:
-            while not concurrent.futures.wait([future], LOOK_S).done:
-                pass
-            return future.result()
-        except concurrent.futures.CancelledError:
-            raise ConnectionLost("this client closed the connection") from None
-        finally:
-            future.cancel()
+        return self._wait_for(job, self._begin)
 
     def post(self, call: Callable[[], None]) -> None:
         """Call it there without waiting."""
-        if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(call)
+        with self._lock:
+            if not self._stopped:
+                self._loop.call_soon_threadsafe(call)
 
     def stop(self, last: Callable[[], Coroutine[Any, Any, None]] | None = None) -> None:
         """Do the last thing, cancel what still runs and end the thread. Safe to repeat."""
-        if self._loop.is_closed():
-            return
+        with self._lock:
+            if self._stopped:
+                return
+            self._stopped = True
         try:
             if last is not None:
-                self.run(last())
+                self._wait_for(last(), self._run)
         finally:
-            self.run(_cancel_all())
+            self._wait_for(_cancel_all(), self._run)
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join()
             self._loop.close()
+
+    def _wait_for(self, job: Coroutine[Any, Any, T], begin: Callable[[Coroutine[Any, Any, T], Future[T]], None]) -> T:
+        # The future is there before the job is: Ctrl-C at any moment finds something to cancel.
+        ended: Future[T] = Future()
+        try:
+            begin(job, ended)
+            while not wait([ended], LOOK_S).done:
+                pass
+            return ended.result()
+        finally:
+            ended.cancel()
+
+    def _begin(self, job: Coroutine[Any, Any, T], ended: Future[T]) -> None:
+        with self._lock:
+            if self._stopped:
+                job.close()
+                raise ConnectionLost(CLOSED)
+            self._run(job, ended)
+
+    def _run(self, job: Coroutine[Any, Any, T], ended: Future[T]) -> None:
+        self._loop.call_soon_threadsafe(self._run_there, job, ended)
+
+    def _run_there(self, job: Coroutine[Any, Any, T], ended: Future[T]) -> None:
+        if ended.cancelled():
+            job.close()
+            return
+        task = self._loop.create_task(job)
+        task.add_done_callback(functools.partial(_settle, ended))
+
+        def given_up(_: Future[T]) -> None:
+            if ended.cancelled():
+                self._loop.call_soon_threadsafe(task.cancel)
+
+        ended.add_done_callback(given_up)
+
+
+def _settle(ended: Future[T], task: asyncio.Task[T]) -> None:
+    error = ConnectionLost(CLOSED) if task.cancelled() else task.exception()
+    if not ended.set_running_or_notify_cancel():
+        return
+    if error is None:
+        ended.set_result(task.result())
+    else:
+        ended.set_exception(error)
 
 
 async def _cancel_all() -> None:

@@ -48,7 +48,8 @@ class Client:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._first_models: dict[str | None, str] = {}
+        self._default_models: dict[str | None, str] = {}
+        self._last_load: tuple[int, str | None] = (0, None)  # of the loads that succeeded, the one asked for last
 
     @classmethod
     async def open(cls, url: str | None = None, *, token: str | None = None) -> Self:
@@ -91,7 +92,8 @@ class Client:
                     on_progress(reply)
         finally:
             exchange.leave()
-            self._first_models.clear()
+            self._default_models.clear()
+        self._last_load = max(self._last_load, (int(request.unique_request_id), provider))
         return Loaded.of(reply)
 
     async def unload(self, provider: str) -> None:
@@ -119,8 +121,8 @@ class Client:
     ) -> Answer:
         """A whole answer to `messages` (a text counts as one user message), or to the raw text `prompt`.
 
-        Without `provider` the one loaded last answers; without `model_id` the first model of its list does, which
-        is asked for once and remembered until the next load.
+        Without `provider` the one loaded last answers. Without `model_id` the provider's default model does, or the
+        first of its list where the default is not in it; that is asked for once and remembered until the next load.
         """
         request = self._request(messages, prompt, provider, as_params(model_id, params))
         exchange = await self._begin(request)
@@ -180,7 +182,7 @@ class Client:
     async def _begin(self, request: Generate) -> Exchange:
         """Send a generation; done when the module has acknowledged it."""
         if not request.params.model_id:
-            params = msgspec.structs.replace(request.params, model_id=await self._first_model(request.provider))
+            params = msgspec.structs.replace(request.params, model_id=await self._default_model(request.provider))
             request = msgspec.structs.replace(request, params=params)
         exchange = self._connection.start(request)
         try:
@@ -190,14 +192,18 @@ class Client:
             raise
         return exchange
 
-    async def _first_model(self, provider: str | None) -> str:
-        first = self._first_models.get(provider)
-        if first is None:
+    async def _default_model(self, provider: str | None) -> str:
+        chosen = self._default_models.get(provider)
+        if chosen is None:
             models = await self.models(provider)
-            if not models.ids:
+            name = provider or self._last_load[1]
+            details = (await self.providers()).details.get(name) if name else None
+            default = details.default_model if details else None
+            chosen = default if not models.ids or default in models.ids else models.ids[0]
+            if chosen is None:
                 raise InvalidModel(f"no model is known: pass `model_id` ({models.warning or 'the list is empty'})")
-            first = self._first_models[provider] = models.ids[0]
-        return first
+            self._default_models[provider] = chosen
+        return chosen
 
 
 @asynccontextmanager

@@ -93,11 +93,6 @@ class Connection:
         self._outgoing.put_nowait(frame)
         return exchange
 
-    def post(self, request: AnyRequest) -> None:
-        """Send a request whose replies nobody wants; does nothing on a connection that is gone."""
-        if self._lost is None:
-            self._outgoing.put_nowait(encode_request(request))
-
     async def aclose(self) -> None:
         """Close the socket; requests that still wait end with ConnectionLost. At most a few seconds, safe to repeat."""
         self._lose("this client closed the connection")
@@ -113,7 +108,8 @@ class Connection:
         target = exchange.request.unique_request_id
         self._waiting.pop(target, None)
         if not exchange.over and isinstance(exchange.request, Load | Generate):
-            self.post(Interrupt(unique_request_id=self.new_id(), target_request_id=target))
+            interrupt = Interrupt(unique_request_id=self.new_id(), target_request_id=target)
+            self._outgoing.put_nowait(encode_request(interrupt))  # nobody wants its ack
 
     def _start(self, job: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         return self.loop.create_task(job)

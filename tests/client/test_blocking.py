@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 
 import pytest
@@ -15,6 +16,7 @@ from support.waiting import WAIT_S
 
 import waifu_client
 from waifu_client import Usage
+from waifu_client.blocking import _LoopThread
 from waifu_client.protocol import (
     Close,
     CloseAck,
@@ -195,6 +197,61 @@ def test_closing_from_another_thread_ends_a_call_that_waits() -> None:
         llm.close()
         thread.join(WAIT_S)
     assert isinstance(ends[0], waifu_client.ConnectionLost)
+
+
+def test_a_call_that_is_given_up_before_it_begins_never_begins() -> None:
+    begun: list[str] = []
+
+    async def job() -> None:
+        begun.append("job")
+
+    thread = _LoopThread()
+    given_up: Future[None] = Future()
+    given_up.cancel()
+    thread._run(job(), given_up)
+    thread.stop()
+    assert begun == []
+
+
+def test_a_call_that_is_given_up_is_cancelled() -> None:
+    running, cancelled = threading.Event(), threading.Event()
+
+    async def job() -> None:
+        running.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.set()
+
+    thread = _LoopThread()
+    given_up: Future[None] = Future()
+    thread._run(job(), given_up)
+    assert running.wait(WAIT_S)
+    given_up.cancel()
+    assert cancelled.wait(WAIT_S)
+    thread.stop()
+
+
+def test_a_call_that_comes_while_the_client_closes_ends_too() -> None:
+    async def forever() -> None:
+        await asyncio.Event().wait()
+
+    thread = _LoopThread()
+    ends: list[BaseException] = []
+
+    def call() -> None:
+        while not ends:
+            try:
+                thread.run(forever())
+            except waifu_client.ConnectionLost as error:
+                ends.append(error)
+
+    caller = threading.Thread(target=call)
+    caller.start()
+    thread.stop()
+    caller.join(WAIT_S)
+    assert not caller.is_alive()
+    thread.stop()
 
 
 _PROGRAM = """

@@ -28,7 +28,6 @@ from waifu_client.protocol import (
     LoadDone,
     LoadProgress,
     ModelDetails,
-    ProviderDetails,
     Unload,
     UnloadDone,
 )
@@ -112,26 +111,8 @@ async def test_a_load_that_fails_raises_what_the_module_said() -> None:
 
 
 async def test_lists_come_with_their_details() -> None:
-    details = ProviderDetails(
-        title="Echo",
-        description="",
-        homepage="",
-        category="local",
-        installed=True,
-        running=False,
-        needs_api_key=False,
-        has_api_key=False,
-        abilities=["chat"],
-        options={},
-    )
-
     async def script(peer: Peer) -> None:
-        providers = await peer.take(GetProviders)
-        await peer.send(
-            GetProvidersDone(
-                unique_request_id=providers.unique_request_id, providers=["echo"], details={"echo": details}
-            )
-        )
+        await peer.accept_providers(echo="a")
         models = await peer.take(GetModels)
         assert models.provider == "echo"
         await peer.send(
@@ -147,7 +128,7 @@ async def test_lists_come_with_their_details() -> None:
 
     async with scripted(script) as module, bounded(), waifu_client.connect(module.url) as llm:
         providers = await llm.providers()
-        assert (providers.names, providers.details["echo"].title) == (("echo",), "Echo")
+        assert (providers.names, providers.details["echo"].default_model) == (("echo",), "a")
         models = await llm.models("echo")
         assert (models.ids, models.details["a"].context, models.warning) == (("a", "b"), 4096, "stale")
 
@@ -200,6 +181,7 @@ async def test_without_a_model_id_the_first_model_of_the_list_is_used_until_the_
             await peer.send(answer(generate, "."))
         await peer.accept_load()
         await peer.accept_models("other")
+        await peer.accept_providers(echo=None)
         generate = await peer.accept_generate()
         assert generate.params.model_id == "other"
         await peer.send(answer(generate, "."))
@@ -208,6 +190,50 @@ async def test_without_a_model_id_the_first_model_of_the_list_is_used_until_the_
         await llm.generate("Hi")
         await llm.generate("Hi")
         await llm.load("echo")
+        await llm.generate("Hi")
+
+
+@pytest.mark.parametrize(
+    ("listed", "default", "chosen"),
+    [
+        (["a", "b"], "b", "b"),
+        (["a", "b"], "gone", "a"),
+        (["a", "b"], None, "a"),
+        ([], "b", "b"),
+    ],
+)
+async def test_a_providers_default_model_goes_before_the_first_of_its_list(
+    listed: list[str], default: str | None, chosen: str
+) -> None:
+    async def script(peer: Peer) -> None:
+        ask = await peer.accept_models(*listed)
+        assert ask.provider == "openai"
+        await peer.accept_providers(echo="x", openai=default)
+        generate = await peer.accept_generate()
+        assert (generate.params.model_id, generate.provider) == (chosen, "openai")
+        await peer.send(answer(generate, "."))
+
+    async with scripted(script) as module, bounded(), waifu_client.connect(module.url) as llm:
+        await llm.generate("Hi", provider="openai")
+
+
+async def test_the_default_model_is_that_of_the_load_that_was_asked_for_last() -> None:
+    async def script(peer: Peer) -> None:
+        loads = [await peer.take(Load) for _ in range(2)]
+        for load in reversed(loads):
+            name = load.unique_request_id
+            await peer.send(
+                LoadAck(unique_request_id=name, provider=load.provider),
+                LoadDone(unique_request_id=name, provider=load.provider, **SUCCESS),
+            )
+        await peer.accept_models("a", "b")
+        await peer.accept_providers(early="a", late="b")
+        generate = await peer.accept_generate()
+        assert generate.params.model_id == "b"
+        await peer.send(answer(generate, "."))
+
+    async with scripted(script) as module, bounded(), waifu_client.connect(module.url) as llm:
+        await asyncio.gather(llm.load("early"), llm.load("late"))
         await llm.generate("Hi")
 
 
@@ -332,6 +358,33 @@ async def test_messages_of_a_newer_module_are_ignored() -> None:
 
     async with scripted(script) as module, bounded(), waifu_client.connect(module.url) as llm:
         assert (await llm.generate("Hi", model_id="m")).text == "still here"
+
+
+async def test_replies_of_another_kind_do_not_end_a_question() -> None:
+    async def script(peer: Peer) -> None:
+        ask = await peer.take(GetProviders)
+        name = ask.unique_request_id
+        await peer.send(
+            LoadProgress(unique_request_id=name, stage="worker", detail="", fraction=None),
+            GetProvidersDone(unique_request_id=name, providers=["x"]),
+        )
+
+    async with scripted(script) as module, bounded(), waifu_client.connect(module.url) as llm:
+        assert (await llm.providers()).names == ("x",)
+
+
+async def test_progress_that_nobody_asked_for_is_passed_over() -> None:
+    async def script(peer: Peer) -> None:
+        load = await peer.take(Load)
+        name = load.unique_request_id
+        await peer.send(
+            LoadAck(unique_request_id=name, provider="echo"),
+            LoadProgress(unique_request_id=name, stage="worker", detail="", fraction=None),
+            LoadDone(unique_request_id=name, provider="echo", **SUCCESS),
+        )
+
+    async with scripted(script) as module, bounded(), waifu_client.connect(module.url) as llm:
+        await llm.load("echo")
 
 
 async def test_unknown_fields_of_a_newer_module_are_ignored() -> None:

@@ -37,6 +37,7 @@ async def test_the_first_steps_work_without_a_model_id() -> None:
     async def script(peer: Peer) -> None:
         await peer.accept_load()
         await peer.accept_models("echo")
+        await peer.accept_providers(echo="echo")
         await peer.send(done(await peer.accept_generate("Hello")))
 
     async with scripted(script) as module, bounded(), waifu_client.connect(module.url) as llm:

@@ -23,11 +23,14 @@ from waifu_client.protocol import (
     GenerateStreamDone,
     GetModels,
     GetModelsDone,
+    GetProviders,
+    GetProvidersDone,
     Interrupt,
     InterruptAck,
     Load,
     LoadAck,
     LoadDone,
+    ProviderDetails,
     RequestId,
     encode_reply,
 )
@@ -98,6 +101,30 @@ class Peer:
                 models=list(models),
                 providers=list(models),
             )
+        )
+        return ask
+
+    async def accept_providers(self, **default_models: str | None) -> GetProviders:
+        """Answer a question for providers, with their default models."""
+        ask = await self.take(GetProviders)
+        details = {
+            name: ProviderDetails(
+                title=name,
+                description="",
+                homepage="",
+                category="local",
+                installed=True,
+                running=True,
+                needs_api_key=False,
+                has_api_key=False,
+                abilities=["chat"],
+                options={},
+                default_model=default,
+            )
+            for name, default in default_models.items()
+        }
+        await self.send(
+            GetProvidersDone(unique_request_id=ask.unique_request_id, providers=sorted(default_models), details=details)
         )
         return ask
 

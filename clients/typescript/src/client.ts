@@ -26,7 +26,10 @@ type Messages = string | readonly LlmMessage[];
  */
 export class wAIfuLlmClient {
     #connection: Promise<Connection>;
-    #firstModels = new Map<string | undefined, string>();
+    #defaultModels = new Map<string | undefined, string>();
+    #loads = 0;
+    /** Of the loads that succeeded, the one asked for last. */
+    #lastLoad: { turn: number; provider?: LlmProviderName } = { turn: 0 };
 
     constructor(url: string = DEFAULT_URL, options: { token?: string } = {}) {
         this.#connection = Connection.open(url, options.token);
@@ -39,6 +42,7 @@ export class wAIfuLlmClient {
         params: LlmProviderLoadParams = {},
         onProgress?: (progress: LlmLoadProgress) => unknown,
     ): Promise<void> {
+        const turn = ++this.#loads;
         const progress = onProgress === undefined ? {} : { progress: true };
         await this.#during({ ...params, ...progress, type: "load", provider }, undefined, async (exchange) => {
             await exchange.next();
@@ -47,7 +51,8 @@ export class wAIfuLlmClient {
                 if (reply.type === "load_progress") onProgress?.(reply);
                 if (reply.type === "load_done") return;
             }
-        }).finally(() => this.#firstModels.clear());
+        }).finally(() => this.#defaultModels.clear());
+        if (turn > this.#lastLoad.turn) this.#lastLoad = { turn, provider };
     }
 
     /** The whole answer to `messages` (a text counts as one user message). */
@@ -153,7 +158,7 @@ export class wAIfuLlmClient {
         provider: LlmProviderName | undefined,
         stream: boolean,
     ): Promise<Request> {
-        const model_id = params.model_id || (await this.#firstModel(provider));
+        const model_id = params.model_id || (await this.#defaultModel(provider));
         return {
             type: "generate",
             messages: typeof messages === "string" ? [{ role: "user", content: messages }] : messages,
@@ -163,12 +168,17 @@ export class wAIfuLlmClient {
         };
     }
 
-    async #firstModel(provider: LlmProviderName | undefined): Promise<string> {
-        const model = this.#firstModels.get(provider) ?? (await this.getModels(provider))[0];
-        if (model === undefined) {
+    async #defaultModel(provider: LlmProviderName | undefined): Promise<string> {
+        const known = this.#defaultModels.get(provider);
+        if (known !== undefined) return known;
+        const models = await this.getModels(provider);
+        const { details = {} } = await this.#ask({ type: "get_providers" }, "get_providers_done");
+        const preferred = details[provider ?? this.#lastLoad.provider ?? ""]?.default_model ?? undefined;
+        const chosen = models.length === 0 || models.includes(preferred ?? "") ? preferred : models[0];
+        if (chosen === undefined) {
             throw new LlmError("no model is known: give `model_id`", LLM_GEN_ERR.INVALID_MODEL);
         }
-        this.#firstModels.set(provider, model);
-        return model;
+        this.#defaultModels.set(provider, chosen);
+        return chosen;
     }
 }

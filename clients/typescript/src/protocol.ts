@@ -10,7 +10,7 @@ export type LlmMessage = {
 
 /** How to generate; lengths in tokens, times in milliseconds. What is left out has the protocol's value. */
 export type LlmGenParams = {
-    /** Left out: the first model of the provider's list. */
+    /** Left out: the provider's default model, or the first of its list where that is not in it. */
     model_id?: string | undefined;
     character_name?: string | undefined;
     temperature?: number | undefined;
@@ -75,6 +75,8 @@ type Outcome = Id & {
     retry_after_ms?: number;
 };
 
+type ProviderDetails = Record<string, { default_model?: string | null }>;
+
 type Ending = { usage?: LlmUsage; finish_reason?: string; ignored?: string[] };
 
 export type Replies = {
@@ -87,7 +89,7 @@ export type Replies = {
     generate_stream_done: Outcome & Ending & { type: "generate_stream_done" };
     interrupt_ack: Id & { type: "interrupt_ack"; interrupted?: string[] };
     close_ack: Id & { type: "close_ack" };
-    get_providers_done: Id & { type: "get_providers_done"; providers: string[] };
+    get_providers_done: Id & { type: "get_providers_done"; providers: string[]; details?: ProviderDetails };
     get_models_done: Outcome & { type: "get_models_done"; models: string[]; warning?: string };
     unload_done: Outcome & { type: "unload_done"; provider: string };
     get_stats_done: Outcome & { type: "get_stats_done" } & LlmStats;

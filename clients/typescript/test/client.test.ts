@@ -102,15 +102,29 @@ test("a load passes the provider's own fields on and tells its progress only whe
     assert.equal("progress" in seen[1]!, false);
 });
 
-test("without a model id the first model of the list is used, and asked for once", async () => {
-    script = echo;
+test("without a model id the provider's default model is used, and asked for once per load", async () => {
+    script = (frame, send, socket) => {
+        if (frame.type !== "get_providers") return echo(frame, send, socket);
+        const details = { echo: { default_model: "second" }, other: { default_model: "gone" } };
+        send({ type: "get_providers_done", providers: ["echo", "other"], details });
+    };
+    const chosen = () => seen.filter((each) => each.type === "generate").map((each) => Object(each["params"]).model_id);
     await client.generate("hi");
     await client.generate("hi");
-    assert.deepEqual(
-        seen.map((frame) => frame.type),
-        ["get_models", "generate", "generate"],
-    );
-    assert.equal((seen[2]?.["params"] as Record<string, unknown>)["model_id"], "first");
+    assert.deepEqual(chosen(), ["first", "first"]);
+    assert.equal(seen.filter((each) => each.type === "get_models").length, 1);
+    await client.loadProvider("echo");
+    await client.generate("hi");
+    await client.generate("hi", {}, { provider: "other" });
+    assert.deepEqual(chosen(), ["first", "first", "second", "first"]);
+});
+
+test("without any model that is known, a model id is asked for", async () => {
+    script = (frame, send, socket) => {
+        if (frame.type !== "get_models") return echo(frame, send, socket);
+        send({ type: "get_models_done", models: [], providers: [], ...SUCCESS });
+    };
+    await assert.rejects(client.generate("hi"), { code: LLM_GEN_ERR.INVALID_MODEL });
 });
 
 test("a stream is an async iterator that says in the end how it ended", async () => {
