@@ -1,13 +1,26 @@
 """Commands as functions of this process, and a running module as a process of its own."""
 
 import os
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from support.command_line import PROGRAM, Cli, Module
+from support.environments import ROOTS
 from support.waiting import WAIT_S
+
+from waifu_llm import catalog
+
+
+@pytest.fixture(autouse=True)
+def two_workers(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The commands in this process know two of the module's workers, however many there will be."""
+    folder = tmp_path_factory.mktemp("bundle") / "workers"
+    for name in ("echo", "openai"):
+        shutil.copytree(ROOTS[0] / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(catalog, "bundled_roots", lambda: (folder,))
 
 
 @pytest.fixture

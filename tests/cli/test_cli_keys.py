@@ -36,7 +36,7 @@ def test_a_key_among_the_arguments_is_refused(cli: Cli, home: Path) -> None:
     [
         ("openai", "", 1, "that is no key"),
         ("echo", KEY, 2, "echo needs no key"),
-        ("nobody", KEY, 1, "there is no provider 'nobody'; there are: echo, "),
+        ("nobody", KEY, 1, "there is no provider 'nobody'; there are: echo, openai"),
     ],
 )
 def test_what_cannot_be_stored_is_told(cli: Cli, provider: str, piped: str, code: int, part: str) -> None:

@@ -76,12 +76,10 @@ def _look_at_config(context: Context, findings: Findings) -> Settings:
     try:
         resolved = resolve(context.home, context.environ, catalog=context.catalog)
         findings.problems.extend(resolved.warnings)
-        warning = Doors.of(resolved.settings.server, resolved.settings.token).warning
+        findings.problems.extend(Doors.of(resolved.settings.server, resolved.settings.token).warnings)
     except ModuleError as error:
         findings.problems.append(error.message)
         return Settings()
-    if warning is not None:
-        findings.problems.append(warning)
     server = resolved.settings.server
     findings.problems.extend(
         f"server.{key}: there is no file {path}"

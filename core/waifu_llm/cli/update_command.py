@@ -20,15 +20,14 @@ def run(args: Namespace) -> int:
 
 async def _update(context: Context, manifests: Sequence[Manifest], *, named: bool) -> int:
     async with environment_store(context) as store:
+        installed = {entry.name for entry in store.installed()}
         old = []
         for manifest in manifests:
-            match store.status(manifest).state:
-                case EnvironmentState.STALE | EnvironmentState.BROKEN:
-                    old.append(manifest)
-                case EnvironmentState.MISSING if named:
+            if manifest.name not in installed:
+                if named:
                     note(f"{manifest.name} is not installed; `waifu-llm install {manifest.name}` installs it")
-                case _:
-                    pass
+            elif store.status(manifest).state is not EnvironmentState.READY:
+                old.append(manifest)
         if not old:
             note("nothing is out of date")
             return 0

@@ -25,6 +25,7 @@ _VARIABLES: Final = {
     for section, struct in SECTIONS.items()
     for key in struct.__struct_fields__
 }
+_FLAGS: Final = {("log", "level"): "log_level"}
 _OTHER_VARIABLES: Final = ("WAIFU_LLM_HOME", "WAIFU_LLM_TOKEN", "WAIFU_LLM_RUN")
 _SYNTAX_LINE: Final = re.compile(r"^(.*) \(at line (\d+), column \d+\)$", re.DOTALL)
 _BOOLEANS: Final = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False} | {
@@ -60,7 +61,7 @@ def resolve(
     sources = _Sources(_read_file(file, catalog), _read_environ(environ), flags or {})
     for (section, key), value in sources.flags.items():
         if (problem := check_value(section, key, value)) is not None:
-            raise UsageError(f"--{key.replace('_', '-')}: {problem}")
+            raise UsageError(f"--{_FLAGS.get((section, key), key).replace('_', '-')}: {problem}")
     sections: dict[str, Any] = {
         name: msgspec.convert(_merged(name, sources, home.root), struct) for name, struct in SECTIONS.items()
     }
@@ -97,7 +98,7 @@ def _located(path: tuple[str, str], value: object, base: Path) -> object:
 def _read_file(file: Path, catalog: Catalog | None) -> dict[str, dict[str, object]]:
     try:
         text = file.read_text("utf-8-sig")
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return {}
     except UnicodeDecodeError as error:
         raise UsageError(f"{file} is not UTF-8 text") from error

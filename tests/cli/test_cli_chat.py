@@ -1,0 +1,105 @@
+"""`waifu-llm chat` and `models` without a module: one answer, from arguments and pipes."""
+
+import io
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from support.command_line import Cli
+
+from waifu_llm.cli import main
+
+
+@pytest.fixture(autouse=True)
+def echo(installed: Callable[..., None]) -> None:
+    installed("echo")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "piped", "out"),
+    [
+        (("--prompt", "hello there"), "", "hello there\n"),
+        ((), "from a pipe\n", "from a pipe\n"),
+        (("--prompt", "Summarise:"), "a\nb\n", "Summarise:\n\na\nb\n"),
+        (("--prompt", "x", "--system", "Be brief."), "", "x\n"),
+        (("echo", "--prompt", "a model"), "", "a model\n"),
+    ],
+)
+def test_one_answer_is_printed_and_nothing_else(
+    cli: Cli, arguments: tuple[str, ...], piped: str, out: str, no_leaks: None
+) -> None:
+    ran = cli("chat", "echo", *arguments, piped=piped)
+    assert (ran.code, ran.out, ran.err) == (0, out, "")
+
+
+def test_a_module_that_was_started_for_a_command_is_nobody_elses(cli: Cli, home: Path) -> None:
+    cli("chat", "echo", "--prompt", "x")
+    assert list((home / "run").glob("*")) == []
+
+
+def test_control_characters_of_a_model_do_not_reach_the_terminal(cli: Cli) -> None:
+    assert cli("chat", "echo", "--prompt", "a\x1b[31mb\x07").out == "a[31mb\n"
+
+
+def test_one_answer_as_json_has_the_counts_and_the_unaltered_text(cli: Cli) -> None:
+    answer = json.loads(cli("chat", "echo", "--json", piped="a\x1bb c").out)
+    assert (answer["provider"], answer["model"], answer["response"]) == ("echo", "echo", "a\x1bb c")
+    assert answer["finish_reason"] == "stop"
+    assert answer["usage"]["total_tokens"] > 0
+
+
+def test_a_cut_answer_is_told_beside_it(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("waifu_llm.cli.answer.MAX_TOKENS", 3)
+    ran = cli("chat", "echo", "lorem", "--prompt", "x")
+    assert len(ran.out.split()) == 3
+    assert ran.err == "the answer was cut: it reached its greatest length\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "part"),
+    [
+        (("nobody", "--prompt", "x"), 1, "there is no provider 'nobody'; there are: echo, openai"),
+        (("echo", "no-such-model", "--prompt", "x"), 1, "no-such-model"),
+        (("echo",), 2, "there is nothing to answer"),
+        (("openai", "--prompt", "x"), 1, "run: waifu-llm keys set openai"),
+    ],
+)
+def test_what_cannot_be_answered_is_one_line(cli: Cli, arguments: tuple[str, ...], code: int, part: str) -> None:
+    ran = cli("chat", *arguments)
+    assert (ran.code, ran.out) == (code, "")
+    assert part in ran.err
+    assert ran.err.count("\n") == 1
+
+
+def test_json_is_for_one_answer(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    class Keyboard(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr(sys, "stdin", Keyboard())
+    assert main(["chat", "echo", "--json"]) == 2
+    assert "--json prints one answer" in capsys.readouterr().err
+
+
+def test_models_are_printed_one_per_line(cli: Cli) -> None:
+    assert cli("models", "echo").out == "echo\necho-slow\nlorem\n"
+    answer = json.loads(cli("models", "echo", "--json").out)
+    assert answer["models"] == ["echo", "echo-slow", "lorem"]
+    assert answer["details"]["echo"]["kind"] == "chat"
+
+
+def test_a_home_that_cannot_be_made_is_one_line(cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("WAIFU_LLM_HOME", str(tmp_path / "file" / "below"))
+    ran = cli("chat", "echo", "--prompt", "x")
+    assert ran.code == 1
+    assert ran.err.startswith("waifu-llm: the folder ")
+
+
+def test_wrong_settings_are_wrong_usage_here_too(cli: Cli, home: Path) -> None:
+    (home / "waifu-llm.toml").write_text("[sever]\n")
+    ran = cli("chat", "echo", "--prompt", "x")
+    assert ran.code == 2
+    assert "line 1: there is no section [sever]; did you mean server?" in ran.err

@@ -1,0 +1,163 @@
+"""`serve`, `ps`, `stop`, `chat` and `models` with a module that runs as a process of its own."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from support.command_line import PROGRAM, Cli, Module
+from support.waiting import WAIT_S, wait_gone
+
+from waifu_llm.paths import Home
+from waifu_llm.runfile import write_run_file
+
+Serve = Callable[..., Module]
+posix = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
+
+
+def run_files(home: Path) -> list[str]:
+    return [file.name for file in (home / "run").glob("*")]
+
+
+def test_a_module_serves_until_it_is_stopped(cli: Cli, serve: Serve, home: Path) -> None:
+    module = serve()
+    assert run_files(home) == [f"{module.process.pid}.json"]
+    ran = cli("stop")
+    assert (ran.code, ran.err) == (0, f"the module at {module.url} is stopped\n")
+    assert module.process.wait(WAIT_S) == 0
+    assert run_files(home) == []
+
+
+@posix
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+def test_signals_stop_a_module(serve: Serve, home: Path, number: int, code: int) -> None:
+    module = serve()
+    module.process.send_signal(number)
+    assert module.process.wait(WAIT_S) == code
+    assert run_files(home) == []
+
+
+def test_without_a_module_there_is_nothing_to_show_or_stop(cli: Cli) -> None:
+    assert cli("ps").err == "no module runs; `waifu-llm serve` starts one\n"
+    assert json.loads(cli("ps", "--json").out) == []
+    ran = cli("stop")
+    assert (ran.code, ran.err) == (1, "waifu-llm: no module runs\n")
+
+
+def test_a_chat_uses_the_module_that_runs_and_ps_shows_its_worker(
+    cli: Cli, serve: Serve, installed: Callable[..., None]
+) -> None:
+    installed("echo")
+    module = serve()
+    assert "no workers; connections: 1" in cli("ps").out
+    assert cli("chat", "echo", "--prompt", "over the socket").out == "over the socket\n"
+    first, heads, row = cli("ps").out.splitlines()
+    assert first.startswith(f"{module.url}  pid {module.process.pid}, up ")
+    assert heads.split()[:3] == ["PROVIDER", "STATE", "PID"]
+    assert row.split()[:2] == ["echo", "ready"]
+    (listed,) = json.loads(cli("ps", "--json").out)
+    assert (listed["url"], listed["pid"]) == (module.url, module.process.pid)
+    assert listed["workers"][0]["provider"] == "echo"
+    assert listed["counters"]["echo"]["requests"]["SUCCESS"] >= 1
+    assert "token" not in listed
+
+
+def test_one_providers_workers_are_stopped(cli: Cli, serve: Serve, installed: Callable[..., None]) -> None:
+    installed("echo")
+    serve()
+    assert cli("models", "echo").out.split() == ["echo", "echo-slow", "lorem"]
+    (listed,) = json.loads(cli("ps", "--json").out)
+    pid = listed["workers"][0]["pid"]
+    assert cli("stop", "echo").err == "echo is stopped\n"
+    wait_gone([pid])
+    assert cli("stop", "echo").err == "echo was not running\n"
+    ran = cli("stop", "ehco")
+    assert ran.code == 1
+    assert "there is no provider 'ehco'" in ran.err
+
+
+def test_an_environment_that_a_worker_runs_from_is_kept(
+    cli: Cli, serve: Serve, installed: Callable[..., None], home: Path
+) -> None:
+    installed("echo")
+    serve()
+    cli("models", "echo")
+    ran = cli("uninstall", "echo")
+    assert ran.code == 1
+    assert " stays: " in ran.err
+    assert len(list((home / "envs").glob("echo-*"))) == 1
+
+
+def test_a_module_that_takes_no_stop_from_clients_is_told_how_to_stop(
+    cli: Cli, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("waifu_llm.cli.stop_command._STOP_S", 0.1)
+    module = serve("--no-remote-close")
+    ran = cli("stop")
+    assert ran.code == 1
+    assert ran.err.endswith(f"or run: kill {module.process.pid}\n")
+    assert module.process.poll() is None
+
+
+def test_a_token_of_the_module_is_found_by_its_own_user(
+    cli: Cli, serve: Serve, installed: Callable[..., None], monkeypatch: pytest.MonkeyPatch, canary: str
+) -> None:
+    installed("echo")
+    monkeypatch.setenv("WAIFU_LLM_TOKEN", canary)
+    module = serve()
+    monkeypatch.delenv("WAIFU_LLM_TOKEN")
+    assert cli("chat", "echo", "--prompt", "hello").out == "hello\n"
+    ran = cli("ps", "--json")
+    assert json.loads(ran.out)[0]["url"] == module.url
+    assert canary not in ran.out + ran.err
+
+
+@pytest.fixture
+def deaf(home: Path) -> str:
+    """A run file of a living process, this one, at whose address nobody answers."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        url = f"ws://127.0.0.1:{probe.getsockname()[1]}"
+    write_run_file(Home(home), url, None)
+    return url
+
+
+def test_a_module_that_does_not_answer_is_shown_as_such(cli: Cli, deaf: str) -> None:
+    assert "  does not answer: " in cli("ps").out
+    assert json.loads(cli("ps", "--json").out)[0]["error"]
+    ran = cli("stop")
+    assert ran.code == 1
+    assert f"the module at {deaf} (pid {os.getpid()}) does not answer: " in ran.err
+
+
+def test_a_chat_does_without_a_module_that_does_not_answer(cli: Cli, deaf: str, installed: Callable[..., None]) -> None:
+    installed("echo")
+    assert cli("chat", "echo", "--prompt", "all the same").out == "all the same\n"
+
+
+def test_a_port_in_use_is_one_line_and_exit_code_1(serve: Serve) -> None:
+    port = serve().url.rpartition(":")[2]
+    done = subprocess.run([*PROGRAM, "serve", "--port", port], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"waifu-llm: port {port} on 127.0.0.1 is in use; ")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        (("--port", "99999"), "--port: 99999 is not a port"),
+        (("--log-level", "loud"), "--log-level: 'loud' is not debug, info, warning or error"),
+        (("--host", "0.0.0.0"), "set a token first"),
+        (("--tls-cert", "cert.pem"), "tls_cert and tls_key belong together"),
+    ],
+)
+def test_settings_that_cannot_be_served_are_wrong_usage(cli: Cli, arguments: tuple[str, ...], part: str) -> None:
+    ran = cli("serve", "--port", "0", *arguments)
+    assert ran.code == 2
+    assert part in ran.err
