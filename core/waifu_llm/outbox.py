@@ -1,6 +1,5 @@
 """What waits to be written to one client, in order. Pure: it knows no socket and no clock."""
 
-from collections import deque
 from typing import Final
 
 from waifu_client.protocol import AnyReply, GenerateStreamChunk, RequestId, encode_reply
@@ -33,7 +32,7 @@ class Outbox:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._entries: deque[bytes | _Text] = deque()
+        self._entries: list[bytes | _Text] = []
         self._joining: dict[object, _Text] = {}
         self._pending = 0
         self._behind = False

@@ -52,7 +52,8 @@ class Server:
         self._doors = Doors.of(settings.server, settings.token)
         self._loop = asyncio.get_running_loop()
         self._servers: list[SocketServer] = []
-        self._connections: dict[Connection, asyncio.Event] = {}
+        self._connections: set[Connection] = set()
+        self._empty = asyncio.Event()
         self._closing = False
 
     async def start(self) -> tuple[str, int]:
@@ -95,11 +96,11 @@ class Server:
             server.close(close_connections=False)
         for connection in self._connections:
             connection.end(_GOING_AWAY, "the module is stopping")
-        gone = list(self._connections.values())
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_DRAIN_S):
-                for event in gone:
-                    await event.wait()
+                while self._connections:
+                    self._empty.clear()
+                    await self._empty.wait()
         for connection in self._connections:
             connection.cut()
         # Sockets that never said who they are may keep a server from closing; nothing of them is of any worth.
@@ -176,12 +177,13 @@ class Server:
         if self._closing:
             session.closing()
         connection = Connection(socket, session, self, self._settings.limits)
-        gone = self._connections[connection] = asyncio.Event()
+        self._connections.add(connection)
         try:
             await connection.run()
         finally:
-            del self._connections[connection]
-            gone.set()
+            self._connections.discard(connection)
+            if not self._connections:
+                self._empty.set()
 
 
 def _nothing_shared() -> Loaded | None:

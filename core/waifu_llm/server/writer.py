@@ -27,17 +27,17 @@ async def write_text(socket: ServerConnection, frame: bytes) -> None:
 class Writer:
     """Owns a connection's outbox and the end of its socket.
 
-    `gone` is set once nothing more will be written. `on_give_up` is called, once, where the client does not read.
+    `on_give_up` is called, once, where the client does not read.
     """
 
     def __init__(self, socket: ServerConnection, limits: LimitSettings, on_give_up: Callable[[], None]) -> None:
-        self.gone = asyncio.Event()
         self._socket = socket
         self._limits = limits
         self._on_give_up = on_give_up
         self._loop = asyncio.get_running_loop()
         self._outbox = Outbox(limits.pending_bytes)
         self._wake = asyncio.Event()
+        self._gone = False
         self._ending: tuple[int, str] | None = None
         self._farewell: asyncio.Task[None] | None = None
         self._frames_written = 0
@@ -79,7 +79,7 @@ class Writer:
             pass
         finally:
             self._stop_watching()
-            self.gone.set()
+            self._gone = True
             if self._farewell is not None:
                 await self._farewell
             self.cut()
@@ -143,7 +143,7 @@ class Writer:
     def _give_up(self, reason: str) -> None:
         """A client that does not read costs the others nothing more."""
         self._outbox.discard()
-        if self.gone.is_set() or self._farewell is not None:
+        if self._gone or self._farewell is not None:
             return
         _log.warning("disconnecting a client that does not read: %s", reason)
         self._ending = (_TRY_AGAIN_LATER, reason)
