@@ -117,11 +117,18 @@ class AnswerReader:
                     break
                 continue
             if event.choices:
-                self._choice(event.choices[0], texts)
+                choice = event.choices[0]
+                delta = choice.delta
+                if delta is None or not delta.content or choice.finish_reason is not None or self._half:
+                    self._choice(choice, texts)
+                else:
+                    texts.append(delta.content)
             if name or event.error is not None or event.usage is not None or event.x_groq is not None:
                 self._beside(name, data, event)
                 if self.failure is not None:
                     break
+        if texts:
+            self._any_text = True
         return texts
 
     def _choice(self, choice: _Choice, texts: list[str]) -> None:
@@ -131,7 +138,6 @@ class AnswerReader:
             if self._half:
                 text, self._half = _REPLACEMENT + text, ""
             texts.append(text)
-            self._any_text = True
         if choice.finish_reason is not None:
             self._reason = choice.finish_reason
             self.ended = True

@@ -33,20 +33,22 @@ class EventSplitter:
         """
         if self._after_cr or b"\r" in data:
             data = self._with_lf_only(data)
-        blocks = (self._newline + data).split(b"\n\n")
+        # Nearly always every event is one line; seeing that costs half of looking for blank lines and into each event.
+        blocks = data.split(b"\n")
+        one_line_each = not self._newline and len(blocks) % 2 == 1 and not any(blocks[1::2])
+        blocks = blocks[::2] if one_line_each else (self._newline + data).split(b"\n\n")
         rest = blocks.pop()
         if blocks and self._parts:
             self._parts.append(blocks[0])
             blocks[0] = b"".join(self._parts)
+            one_line_each = one_line_each and b"\n" not in blocks[0]
             self._parts, self._held = [], 0
         self._hold(rest)
-        events = []
-        for block in blocks:
-            if block.startswith(b"data: ") and b"\n" not in block:
-                events.append((b"", block[6:]))
-            elif (event := _parse(block)) is not None:
-                events.append(event)
-        return events
+        if one_line_each:
+            events = [(b"", block[6:]) for block in blocks if block.startswith(b"data: ")]
+            if len(events) == len(blocks):
+                return events
+        return [event for block in blocks if (event := _parse(block)) is not None]
 
     def finish(self) -> list[Event]:
         """What the end of the stream leaves: many servers send no blank line after their last event."""
