@@ -156,7 +156,7 @@ class Deaf:
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         raw.setblocking(False)
         await asyncio.get_running_loop().sock_connect(raw, (running.host, running.port))
-        reader, writer = await asyncio.open_connection(sock=raw, limit=2**12)
+        reader, writer = await asyncio.open_connection(sock=raw, limit=2**14)
         lines = ["GET / HTTP/1.1", "Host: localhost", "Upgrade: websocket", "Connection: Upgrade"]
         lines += ["Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", "", ""]
         writer.write("\r\n".join(lines).encode())
@@ -272,11 +272,12 @@ async def test_a_client_that_falls_behind_gets_all_its_text_in_order_in_fewer_pi
             if n % 50 == 0:
                 await asyncio.sleep(0)
         generation.end()
-        data = b""
+        deaf.raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2**20)
+        data = bytearray()
         async with bounded():
             while b"generate_stream_done" not in data[-1000:]:
-                data += await deaf.reader.read(2**16)
-        _, *chunks, done = texts(data)
+                data += await deaf.reader.read(2**20)
+        _, *chunks, done = texts(bytes(data))
         assert "".join(chunk["chunk"] for chunk in chunks) == "".join(pieces)
         assert len(chunks) < len(pieces)
         assert done["error"] == "SUCCESS"

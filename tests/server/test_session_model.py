@@ -140,4 +140,4 @@ class SessionModel(RuleBasedStateMachine):
 
 
 TestSessionModel = SessionModel.TestCase
-TestSessionModel.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestSessionModel.settings = settings(max_examples=300, stateful_step_count=50)
