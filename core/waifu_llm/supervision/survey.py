@@ -3,6 +3,7 @@
 import contextlib
 
 import psutil
+from msgspec import UNSET
 
 from waifu_client.protocol import OptionDetails, ProviderDetails
 from waifu_llm.catalog import KeyNeed, Manifest
@@ -24,7 +25,7 @@ def provider_details(manifest: Manifest, *, installed: bool, running: bool, has_
         default_model=declared.default_model,
         options={
             name: OptionDetails(
-                type=option.type, help=option.help, default=option.default, choices=list(option.choices)
+                type=option.type, help=option.help, default=option.default, choices=list(option.choices) or UNSET
             )
             for name, option in declared.options.items()
         },
