@@ -4,12 +4,20 @@ import io
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
+import msgspec
 import pytest
 from support.command_line import Cli
 
+from waifu_client import Client, Loaded, LoadProgress, Models, Providers
+from waifu_client.protocol import ProviderDetails
+from waifu_llm.catalog import Catalog, Manifest
 from waifu_llm.cli import main
+from waifu_llm.cli.connection import load
+from waifu_llm.cli.context import Context
 
 
 @pytest.fixture(autouse=True)
@@ -103,3 +111,46 @@ def test_wrong_settings_are_wrong_usage_here_too(cli: Cli, home: Path) -> None:
     ran = cli("chat", "echo", "--prompt", "x")
     assert ran.code == 2
     assert "line 1: there is no section [sever]; did you mean server?" in ran.err
+
+
+def a_provider(models: Models) -> object:
+    async def ask(context: Context, manifest: Manifest) -> Models:
+        return models
+
+    return ask
+
+
+def test_a_list_that_may_not_be_read_or_is_empty_is_told_beside_it(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = "waifu_llm.cli.models_command._models"
+    monkeypatch.setattr(asked, a_provider(Models((), {}, "the key may not list models")))
+    ran = cli("models", "echo")
+    assert (ran.code, ran.out, ran.err) == (0, "", "waifu-llm: warning: the key may not list models\n")
+    monkeypatch.setattr(asked, a_provider(Models((), {})))
+    assert cli("models", "echo").err == "echo lists no models\n"
+
+
+async def test_before_a_large_install_a_load_says_so_and_its_warning_is_passed_on(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class FakeClient:
+        async def providers(self) -> Providers:
+            return Providers(("huge",), {"huge": details})
+
+        async def load(self, name: str, on_progress: Callable[[LoadProgress], object]) -> Loaded:
+            for stage, detail in (("environment", "building"), ("worker", "starting"), ("model", "")):
+                on_progress(LoadProgress(unique_request_id=1, stage=stage, detail=detail, fraction=0.5))
+            return Loaded(name, "it is slow here")
+
+    details = ProviderDetails(
+        title="", description="", homepage="", category="local", installed=False, running=False,
+        needs_api_key=False, has_api_key=False, abilities=[], options={},
+    )  # fmt: skip
+    found = Catalog.read().worker("echo")
+    huge = replace(found, name="huge", declared=msgspec.structs.replace(found.declared, download_mb=2048))
+    await load(cast(Client, FakeClient()), huge)
+    assert capsys.readouterr().err.splitlines() == [
+        "huge is installed first: about 2.0 GiB to download (Ctrl-C stops it)",
+        "huge: building",
+        "huge: model",
+        "waifu-llm: warning: it is slow here",
+    ]

@@ -13,6 +13,7 @@ import pytest
 from support.command_line import PROGRAM, Cli, Module
 from support.waiting import WAIT_S, wait_gone
 
+from waifu_client import connect_blocking
 from waifu_llm.paths import Home
 from waifu_llm.runfile import write_run_file
 
@@ -54,7 +55,11 @@ def test_a_chat_uses_the_module_that_runs_and_ps_shows_its_worker(
 ) -> None:
     installed("echo")
     module = serve()
-    assert "no workers; connections: 1" in cli("ps").out
+    first, second = cli("ps").out.splitlines()
+    assert first.endswith(", no clients")
+    assert second == "  no workers"
+    with connect_blocking(module.url):
+        assert cli("ps").out.splitlines()[0].endswith(", 1 client")
     assert cli("chat", "echo", "--prompt", "over the socket").out == "over the socket\n"
     first, heads, row = cli("ps").out.splitlines()
     assert first.startswith(f"{module.url}  pid {module.process.pid}, up ")
@@ -133,6 +138,14 @@ def test_a_module_that_does_not_answer_is_shown_as_such(cli: Cli, deaf: str) -> 
     ran = cli("stop")
     assert ran.code == 1
     assert f"the module at {deaf} (pid {os.getpid()}) does not answer: " in ran.err
+
+
+def test_a_module_of_a_command_that_cannot_start_is_one_line(cli: Cli, home: Path) -> None:
+    home.mkdir()
+    (home / "run").write_text("in the way")
+    ran = cli("chat", "echo", "--prompt", "x")
+    assert (ran.code, ran.out) == (1, "")
+    assert ran.err == f"waifu-llm: the folder {home}/run cannot be made: File exists\n"
 
 
 def test_a_chat_does_without_a_module_that_does_not_answer(cli: Cli, deaf: str, installed: Callable[..., None]) -> None:

@@ -119,17 +119,16 @@ async def _look_at_uv(context: Context, processes: Processes, findings: Findings
 
 def _look_at_environments(context: Context, store: EnvironmentStore, findings: Findings) -> None:
     states: dict[EnvironmentState, list[str]] = {}
+    installed = {entry.name for entry in store.installed()}
     for manifest in context.catalog.all():
-        try:
-            status = store.status(manifest)
-        except ModuleError as error:
-            findings.problems.append(error.message)
-            continue
+        status = store.status(manifest)
         states.setdefault(status.state, []).append(manifest.name)
-        if status.problem is not None:
+        if status.problem is not None and manifest.name in installed:
             findings.problems.append(
                 f"the environment of {manifest.name} is broken: {status.problem}; run: waifu-llm update {manifest.name}"
             )
+        elif status.problem is not None:
+            findings.problems.append(status.problem)
     findings.problems.extend(error.message for error in context.catalog.broken.values())
     findings.facts["installed"] = ", ".join(states.get(EnvironmentState.READY, [])) or "none"
     if EnvironmentState.STALE in states:

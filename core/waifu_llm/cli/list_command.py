@@ -14,7 +14,6 @@ from waifu_llm.cli.output import say, say_json, warn
 from waifu_llm.cli.text import size, table
 from waifu_llm.environment.model import EnvironmentState, Size
 from waifu_llm.environment.store import EnvironmentStore
-from waifu_llm.errors import ModuleError
 from waifu_llm.keys import has_key
 
 _HEADS: Final = ("NAME", "STATE", "VERSION", "SIZE", "SHARED", "KEY", "TITLE")
@@ -54,13 +53,9 @@ async def _entries(context: Context) -> list[_Entry]:
 
 
 async def _entry(context: Context, store: EnvironmentStore, manifest: Manifest) -> _Entry:
-    try:
-        status = store.status(manifest)
-        state, problem = status.state, status.problem
-    except ModuleError as error:
-        state, problem = EnvironmentState.BROKEN, error.message
+    status = store.status(manifest)
     sizes = await store.sizes(manifest.name)
-    return _Entry(manifest, state, problem, sizes, has_key(manifest, context.environ, context.keys))
+    return _Entry(manifest, status.state, status.problem, sizes, has_key(manifest, context.environ, context.keys))
 
 
 def _row(entry: _Entry) -> tuple[str, ...]:

@@ -26,8 +26,7 @@ def run(args: Namespace) -> int:
     if not modules:
         note("no module runs; `waifu-llm serve` starts one")
     for module, answer in zip(modules, answers, strict=True):
-        up = duration(max(0.0, time.time() - module.started))
-        say(f"{module.url}  pid {module.pid}, up {up}")
+        say(f"{module.url}  pid {module.pid}, up {duration(max(0.0, time.time() - module.started))}{_clients(answer)}")
         say(_described(answer))
     return 0
 
@@ -47,11 +46,18 @@ async def _ask(module: RunningModule) -> GetStatsDone | LLMError:
         return error
 
 
+def _clients(answer: GetStatsDone | LLMError) -> str:
+    if isinstance(answer, LLMError):
+        return ""
+    others = max(0, answer.connections - 1)  # one of them asks this
+    return f", {others} client" if others == 1 else f", {others or 'no'} clients"
+
+
 def _described(answer: GetStatsDone | LLMError) -> str:
     if isinstance(answer, LLMError):
         return f"  does not answer: {answer.message}"
     if not answer.workers:
-        return f"  no workers; connections: {answer.connections}"
+        return "  no workers"
     rows = table(_HEADS, [_row(worker) for worker in answer.workers])
     return "\n".join(f"  {line}" for line in rows.splitlines())
 
