@@ -26,6 +26,7 @@ ROOTS: Final = (ROOT / "workers", ROOT / "gateways")
 FAKE: Final = ROOT / "tests" / "fakes" / "worker"
 COVERAGE: Final = "COVERAGE_PROCESS_START"
 SILENCE_S: Final = 900.0
+COMPILE_S: Final = 60.0
 
 # The one .pth with code that may lie in a worker's environment, and only the tests put it there: a worker's own
 # variables are a closed list, so that coverage's cannot reach it. It names the config file and is gone at once.
@@ -74,7 +75,11 @@ async def _build(home: Home, name: str) -> Path:
     async with Processes() as processes:
         store = EnvironmentStore(home, UvSettings(), processes.run, os.environ, SILENCE_S)
         try:
-            return (await store.ensure(catalog().find(name))).folder
+            folder = (await store.ensure(catalog().find(name))).folder
+            # It goes on compiling in the background: once here, or in every test that uses a copy.
+            if others := asyncio.all_tasks() - {asyncio.current_task()}:
+                await asyncio.wait(others, timeout=COMPILE_S)
+            return folder
         finally:
             await store.close()
 

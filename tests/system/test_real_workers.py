@@ -1,6 +1,7 @@
 """The whole module over real worker processes that misbehave: one terminal message each, others undisturbed."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterable, AsyncIterator, Callable
 from pathlib import Path
 
@@ -225,7 +226,8 @@ async def test_a_key_is_in_no_argv_environment_log_or_message(
         messages = [(await failure(llm, model)).message for model in ("leak", "fail=UNEXPECTED", "raise")]
         seen = " ".join(messages)
         for child in psutil.Process().children(recursive=True):
-            seen += " ".join(child.cmdline()) + " ".join(child.environ().values())
+            with contextlib.suppress(psutil.Error):  # it has ended meanwhile
+                seen += " ".join(child.cmdline()) + " ".join(child.environ().values())
     logs = "".join(file.read_text("utf-8") for file in files_of(home, ".log", ".json"))
     assert canary not in seen + logs
     assert canary[-8:] not in seen + logs
