@@ -88,7 +88,10 @@ class KeyStore:
             try:
                 keyring.set_password(_SERVICE, provider, key)
             except Exception as error:
-                raise KeyStoreError(f"the keyring did not take the key of {provider}: {type(error).__name__}") from None
+                raise KeyStoreError(
+                    f"the keyring did not take the key of {provider} ({type(error).__name__}); unlock it, or set "
+                    "PYTHON_KEYRING_BACKEND=keyring.backends.null.Keyring to store keys in a file"
+                ) from None
         self._write({provider: key if keyring is None else None})
         return "file" if keyring is None else "keyring"
 

@@ -11,6 +11,7 @@ from typing import cast
 import msgspec
 import pytest
 from support.command_line import Cli
+from support.environments import SharedEnvironments
 
 from waifu_client import Client, Loaded, LoadProgress, Models, Providers
 from waifu_client.protocol import ProviderDetails
@@ -96,6 +97,15 @@ def test_models_are_printed_one_per_line(cli: Cli) -> None:
     answer = json.loads(cli("models", "echo", "--json").out)
     assert answer["models"] == ["echo", "echo-slow", "lorem"]
     assert answer["details"]["echo"]["kind"] == "chat"
+
+
+def test_a_home_may_have_any_name(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared_environments: SharedEnvironments
+) -> None:
+    home = tmp_path / "ho me" / "ü 日本 'quoted' $x"
+    shared_environments.install(home, "echo")
+    monkeypatch.setenv("WAIFU_LLM_HOME", str(home))
+    assert cli("chat", "echo", "--prompt", "there").out == "there\n"
 
 
 def test_a_home_that_cannot_be_made_is_one_line(cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
