@@ -10,6 +10,9 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Final
 
+if sys.platform != "win32":
+    import resource
+
 from waifu_llm.catalog import Catalog
 from waifu_llm.config import Settings
 from waifu_llm.environment.store import EnvironmentStore
@@ -23,6 +26,7 @@ from waifu_llm.supervision.pool import Pool, PoolMeans
 from waifu_llm.supervision.process import Processes
 
 INTERRUPTED: Final = 130
+_OPEN_FILES: Final = 65536
 
 
 @asynccontextmanager
@@ -77,6 +81,7 @@ async def run_module(
     """
     redactor = redactor or Redactor()
     redactor.add(settings.token)
+    _allow_many_files()
     statistics = Statistics()
     stopping = stop or asyncio.Event()
     with _signals(stopping) if stop is None else contextlib.nullcontext(_Told()) as told:
@@ -100,6 +105,15 @@ async def run_module(
                 remove_run_file(home)
                 await server.drain()
     return INTERRUPTED if told.interrupted else 0
+
+
+def _allow_many_files() -> None:
+    """Every connection and every worker's pipes are open files: take as many as the system gives without asking."""
+    if sys.platform != "win32":
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _OPEN_FILES)
+        if soft != resource.RLIM_INFINITY and soft < wanted:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 async def _either(*events: asyncio.Event) -> None:

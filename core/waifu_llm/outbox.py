@@ -25,7 +25,7 @@ class _Text:
 class Outbox:
     """The replies that one client has not been sent yet.
 
-    A batch is everything pending; from `take` to `written` the client counts as behind, and the chunks of one
+    A batch is everything that waits; from `take` to `written` the client counts as behind, and the chunks of one
     stream that come in between are joined into fewer, larger ones: a stream's text keeps its order and its
     place before its terminal message. `limit` is in bytes.
     """
@@ -34,18 +34,22 @@ class Outbox:
         self._limit = limit
         self._entries: list[bytes | _Text] = []
         self._joining: dict[object, _Text] = {}
-        self._pending = 0
+        self._waiting = 0
         self._behind = False
+        self._overflowing = False
 
     @property
-    def pending_bytes(self) -> int:
-        """How much waits, a batch that is being written included."""
-        return self._pending
+    def waiting_bytes(self) -> int:
+        """How much waits, the batch that is being written not included."""
+        return self._waiting
 
     @property
     def overflowing(self) -> bool:
-        """More waits than a client may have."""
-        return self._pending > self._limit
+        """A message came while a client that is behind had more than the limit waiting already.
+
+        The newest message itself does not count: one that is larger than the limit reaches a client that reads.
+        """
+        return self._overflowing
 
     @property
     def empty(self) -> bool:
@@ -55,19 +59,17 @@ class Outbox:
     def put(self, reply: AnyReply) -> None:
         """Add a message that is not a chunk."""
         data = encode_reply(reply)
+        self._count(len(data))
         self._entries.append(data)
-        self._pending += len(data)
 
     def put_chunk(self, stream: object, reply: GenerateStreamChunk) -> None:
         """Add a chunk of `stream`, a key that no two streams share (ids come back after their terminal message)."""
         if not self._behind:
-            data = encode_reply(reply)
-            self._entries.append(data)
-            self._pending += len(data)
+            self.put(reply)
             return
         text = reply.chunk
         size = len(text) if text.isascii() else len(text.encode())
-        self._pending += size
+        self._count(size)
         open_text = self._joining.get(stream)
         if open_text is not None and open_text.size + size <= _LONGEST_JOINED_BYTES:
             open_text.pieces.append(text)
@@ -76,18 +78,19 @@ class Outbox:
         self._joining[stream] = entry = _Text(reply.unique_request_id, text, size)
         self._entries.append(entry)
 
+    def _count(self, size: int) -> None:
+        if self._behind and self._waiting > self._limit:
+            self._overflowing = True
+        self._waiting += size
+
     def take(self) -> list[bytes]:
-        """Everything pending, as frames to write in this order; `written` follows before the next `take`."""
+        """All that waits, as frames to write in this order; `written` follows before the next `take`."""
         batch = [entry if isinstance(entry, bytes) else entry.encode() for entry in self._entries]
         self._entries.clear()
         self._joining.clear()
-        self._pending = sum(map(len, batch))
+        self._waiting = 0
         self._behind = True
         return batch
-
-    def frame_written(self, size: int) -> None:
-        """One frame of the batch left."""
-        self._pending -= size
 
     def written(self) -> None:
         """The whole batch left: the client is not behind any more."""
@@ -97,4 +100,5 @@ class Outbox:
         """The client is gone or given up: forget what waits."""
         self._entries.clear()
         self._joining.clear()
-        self._pending = 0
+        self._waiting = 0
+        self._overflowing = False

@@ -90,6 +90,7 @@ def test_a_variable_of_the_wrong_type_is_named(variable: str, text: str) -> None
 @pytest.mark.parametrize(
     ("field", "value"),
     [
+        ("num_ctx", 2**70),
         ("num_ctx", "2048"), ("num_ctx", 1.5), ("num_ctx", True), ("top", "x"), ("pull", 1), ("pull", "yes"),
         ("folders", "a"), ("folders", [1]), ("region", "mars"), ("base_url", 7), ("base_url", ["https://x"]),
     ],

@@ -101,7 +101,6 @@ class Writer:
         try:
             for frame in batch:
                 await write_text(self._socket, frame)
-                self._outbox.frame_written(len(frame))
                 self._frames_written += 1
         finally:
             self._stop_watching()

@@ -4,7 +4,7 @@ import hashlib
 import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Annotated, Any, Final
 from urllib.parse import urlsplit
 
 import msgspec
@@ -95,10 +95,10 @@ def _from_text(option: Option, text: str) -> object:
             return text
 
 
-_TYPES: Final[Mapping[str, type]] = {
+_TYPES: Final[Mapping[str, Any]] = {
     "string": str,
     "url": str,
-    "integer": int,
+    "integer": Annotated[int, msgspec.Meta(ge=-(2**53), le=2**53)],
     "number": float,
     "boolean": bool,
     "list": list[str],
