@@ -8,6 +8,7 @@ import struct
 from typing import Any
 
 import pytest
+import websockets
 from support.fake_pool import FakeGeneration, FakeLoaded
 from support.peer import PARAMS, USER, Peer, connected
 from support.serving import Serving, serving
@@ -407,3 +408,18 @@ async def test_a_flood_of_frames_on_one_connection_leaves_the_others_their_turn(
         for i in range(500):
             assert (await flooding.hear())["unique_request_id"] == i
         await flooding_task
+
+
+async def test_an_answer_larger_than_the_pending_limit_reaches_a_client_that_reads() -> None:
+    limits = LimitSettings(pending_bytes=1_000_000)
+    async with serving(limits=limits) as running, websockets.connect(running.url, max_size=None) as socket:
+        running.pool.last = FakeLoaded("echo")
+        await socket.send(json.dumps({**STREAM, "stream": False}))
+        async with bounded():
+            generation = await running.pool.generations.get()
+            for _ in range(80):
+                generation.chunk("x" * 50_000)
+            generation.end()
+            assert json.loads(await socket.recv())["type"] == "generate_ack"
+            done = json.loads(await socket.recv())
+        assert (done["is_error"], len(done["response"])) == (False, 4_000_000)
