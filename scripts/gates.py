@@ -176,7 +176,7 @@ def _one_worker(report: Report, worker: str, full: bool, pytest: list[str]) -> N
 def _tests(report: Report, full: bool, chosen: list[str], env: Mapping[str, str] = {}) -> None:
     results = BUILD / "results.xml"
     results.unlink(missing_ok=True)
-    argv: list[str | Path] = [in_venv("python"), "-m", "pytest", "-q", f"--junitxml={results}"]
+    argv: list[str | Path] = [in_venv("python"), "-m", "pytest", "-q", "--durations=10", f"--junitxml={results}"]
     if not chosen:
         argv += ["-n", PARALLEL, "--dist=loadgroup"]
     if not full:
