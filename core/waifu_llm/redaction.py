@@ -35,6 +35,6 @@ class Redactor:
 
     def scrub(self, text: str) -> str:
         """`text` without any known secret and without anything that looks like a key."""
-        if self._pattern is not None:
-            text = self._pattern.sub(MASK, text)
-        return _BEARER.sub(rf"\1{MASK}", _SHAPES.sub(MASK, text))
+        # Shapes first: a key that a service half masked ("sk-abcd****wxyz") is one only while it is whole.
+        text = _BEARER.sub(rf"\1{MASK}", _SHAPES.sub(MASK, text))
+        return text if self._pattern is None else self._pattern.sub(MASK, text)

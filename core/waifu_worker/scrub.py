@@ -29,6 +29,8 @@ class Scrubber:
 
     def scrub(self, text: str) -> str:
         """`text` without any known key and without anything shaped like one."""
+        # Shapes first: a key that a service half masked ("sk-abcd****wxyz") is one only while it is whole.
+        text = _SHAPES.sub(_MASK, text)
         for secret in sorted(self._secrets, key=len, reverse=True):
             text = text.replace(secret, _MASK)
-        return _SHAPES.sub(_MASK, text)
+        return text

@@ -82,3 +82,9 @@ def test_a_key_is_gone_whatever_it_is_made_of(key: str, around: str) -> None:
     redactor = Redactor()
     redactor.add(key)
     assert key not in redactor.scrub(f"{around}{key}{around}").replace(MASK, "\x00")
+
+
+def test_a_known_key_that_a_service_half_masked_goes_as_a_whole() -> None:
+    redactor = Redactor()
+    redactor.add("sk-abcde" + "x" * 30 + "12345678")
+    assert redactor.scrub("wrong key: sk-abcde*****12345678.") == "wrong key: [redacted]"

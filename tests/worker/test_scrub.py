@@ -47,3 +47,9 @@ def test_a_short_key_is_known_as_a_whole_only() -> None:
     scrubber = Scrubber()
     scrubber.add("0123456789abcdef")
     assert scrubber.scrub("01234567 and 0123456789abcdef") == "01234567 and [redacted]"
+
+
+def test_a_known_key_that_a_service_half_masked_goes_as_a_whole() -> None:
+    scrubber = Scrubber()
+    scrubber.add("sk-abcde" + "x" * 30 + "12345678")
+    assert scrubber.scrub("wrong key: sk-abcde*****12345678.") == "wrong key: [redacted]"
