@@ -7,7 +7,6 @@ In a test: `async with running(OpenAI()) as upstream`. As a program: `python ser
 
 import argparse
 import asyncio
-import gzip
 import json
 import sys
 from collections.abc import AsyncIterator, Mapping
@@ -20,14 +19,10 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from fakes.upstream import openai_api
-from fakes.upstream.framing import Event, pieces
 from fakes.upstream.http1 import Connection, Exchange, Output
-from fakes.upstream.openai_api import Json, Reply
-from fakes.upstream.scenario import Scenario, parse
-
-_JSON: Final = {"Content-Type": "application/json"}
-_SSE: Final = {"Content-Type": "text/event-stream; charset=utf-8", "Cache-Control": "no-cache"}
-_DRIP_S: Final = 0.002
+from fakes.upstream.openai_api import Reply
+from fakes.upstream.scenario import parse
+from fakes.upstream.streaming import JSON, OPENAI_EVENTS, answer, for_ever, reply, stream
 
 
 class Api(Protocol):
@@ -58,20 +53,20 @@ class OpenAI:
             case _, path if path.startswith("/silent/"):
                 await out.stall()
             case _, path if path.startswith("/endless/"):
-                await out.head(200, _JSON)
-                await _for_ever(out, b" " * 1024 * 1024)
+                await out.head(200, JSON)
+                await for_ever(out, b" " * 1024 * 1024)
             case _, path if path.startswith("/cut/"):
-                await out.head(200, _JSON)
+                await out.head(200, JSON)
                 await out.chunk(b'{"data": [')
                 out.close()
             case _ if refusal is not None:
-                await _reply(out, refusal)
+                await reply(out, refusal)
             case "GET", "/v1/models":
-                await _answer(exchange, out, openai_api.model_list(exchange.headers))
+                await answer(exchange, out, openai_api.model_list(exchange.headers))
             case "POST", "/v1/chat/completions":
                 await self._chat(exchange, out)
             case method, path:
-                await _reply(out, openai_api.error(404, f"Invalid URL ({method} {path})"))
+                await reply(out, openai_api.error(404, f"Invalid URL ({method} {path})"))
 
     async def _chat(self, exchange: Exchange, out: Output) -> None:
         try:
@@ -80,98 +75,17 @@ class OpenAI:
             assert isinstance(body, dict)
             scenario = parse(body["model"])
         except (AssertionError, ValueError, KeyError, TypeError) as problem:
-            await _reply(out, openai_api.error(400, f"We could not parse your request: {problem!r}"))
+            await reply(out, openai_api.error(400, f"We could not parse your request: {problem!r}"))
             return
         refusal = openai_api.check_request(body, scenario)
         if scenario.error == "echo-key":
             refusal = openai_api.error(500, f"debug: {exchange.headers}")
         if refusal is not None:
-            await _reply(out, refusal)
+            await reply(out, refusal)
         elif not body.get("stream") or scenario.fail == "plain-json":
-            await _answer(exchange, out, openai_api.completion(body, scenario))
+            await answer(exchange, out, openai_api.completion(body, scenario))
         else:
-            await _stream(out, scenario, *openai_api.stream(body, scenario))
-
-
-async def _reply(out: Output, reply: Reply) -> None:
-    await out.whole(reply.status, reply.headers, reply.body)
-
-
-async def _answer(exchange: Exchange, out: Output, value: Reply | Json) -> None:
-    if isinstance(value, Reply):
-        await _reply(out, value)
-        return
-    body = json.dumps(value).encode()
-    if "gzip" in exchange.headers.get("accept-encoding", ""):
-        await out.whole(200, {**_JSON, "Content-Encoding": "gzip"}, gzip.compress(body))
-    else:
-        # Blank lines are what some services keep a slow answer alive with.
-        await out.whole(200, _JSON, b"\n\n" + body)
-
-
-async def _stream(
-    out: Output, scenario: Scenario, opening: list[Event], texts: list[Event], ending: list[Event]
-) -> None:
-    if scenario.fail == "silent":
-        await out.stall()
-    if scenario.fail == "endless-error":
-        await out.head(500, {"Content-Type": "text/plain"})
-        await _for_ever(out, b"no " * 4096)
-    await out.head(200, _SSE)
-    if scenario.fail == "headers":
-        await out.stall()
-    for _ in range(scenario.waits):
-        await out.chunk(b": keep-alive\n\n")
-    if not scenario.fail:
-        await _proper(out, scenario, [*opening, *texts, *ending])
-        return
-    for piece in pieces([*opening, *texts[: scenario.after]], scenario.frame, scenario.seed):
-        await out.chunk(piece)
-    await _fail(out, scenario, texts)
-
-
-async def _proper(out: Output, scenario: Scenario, events: list[Event]) -> None:
-    for piece in pieces(events, scenario.frame, scenario.seed):
-        await out.chunk(piece)
-        if scenario.end == "reason-first":
-            await asyncio.sleep(_DRIP_S)
-    if scenario.end.startswith("held"):
-        await out.stall()
-    await out.finish()
-
-
-_LAST_WORDS: Final[Mapping[str, bytes]] = {
-    "no-end": b"",
-    "half-event": b'data: {"choices":[{"index":0,"del',
-    "error-event": b"data: " + json.dumps(openai_api.STREAM_ERROR).encode() + b"\n\n",
-    "error-named": b"event: error\ndata: " + json.dumps(openai_api.STREAM_ERROR).encode() + b"\n\n",
-    "error-text": b"data: upstream went away\nevent: error\n\n",
-    "broken-json": b'data: {"choices":[{"index":0,"delta":{"content":"x}\n\n',
-}
-
-
-async def _fail(out: Output, scenario: Scenario, texts: list[Event]) -> None:
-    match scenario.fail:
-        case "stall":
-            await out.stall()
-        case "drip":
-            await _for_ever(out, b"data: " + texts[0].data + b"\n\n")
-        case "cut":
-            out.abort()
-        case "close":
-            out.close()
-        case "endless-event":
-            await _for_ever(out, b"data: " + b"x" * 65536)
-        case other:
-            if _LAST_WORDS[other]:
-                await out.chunk(_LAST_WORDS[other])
-            await out.finish()
-
-
-async def _for_ever(out: Output, data: bytes) -> None:
-    while True:
-        await out.chunk(data)
-        await asyncio.sleep(_DRIP_S)
+            await stream(out, OPENAI_EVENTS, scenario, openai_api.stream(body, scenario))
 
 
 class Upstream:
@@ -223,7 +137,7 @@ class Upstream:
         if "ended" in query:
             await (await self.exchange(int(query["ended"][0]))).ended.wait()
         records: list[dict[str, Any]] = [exchange.record() for exchange in self.exchanges]
-        await out.whole(200, _JSON, json.dumps(records).encode())
+        await out.whole(200, JSON, json.dumps(records).encode())
         return
 
 
