@@ -4,122 +4,43 @@ A worker hands in a ready `HttpClient`; nothing here knows an SDK, a key or an e
 """
 
 import asyncio
-import re
 from abc import abstractmethod
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
-from typing import ClassVar, Final, TypeAlias
+from typing import ClassVar, Final
 
 import msgspec
 
+from waifu_worker.chat_dialect import Dialect, Learnt
 from waifu_worker.chat_stream import AnswerReader
 from waifu_worker.framing import DECODE_ERRORS
 from waifu_worker.http_client import Body, HttpClient, Response, is_success
 from waifu_worker.http_errors import failure, refused_field, refuses_only_value
-from waifu_worker.messages import name_in_front
 from waifu_worker.provider import GenerateRequest, LoadRequest, LoadResult, Piece, Provider, ProviderError
-from waifu_worker.wire import ChatMessage, Code, ModelInfo, Params
-
-JsonValue: TypeAlias = "str | int | float | bool | Sequence[JsonValue] | Mapping[str, JsonValue] | None"
+from waifu_worker.wire import Code, ModelInfo
 
 # How long the rest of a stream may take once the answer is complete: the usage comes after the finish reason,
 # and a body read to its end leaves the connection fit for the next request.
 _AFTER_FINISH_S: Final = 1.0
 _AFTER_DONE_S: Final = 0.05
-# Model ids are the clients' to choose; what is forgotten costs one refused request to learn again.
-_MOST_MODELS: Final = 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Dialect:
-    """What tells one OpenAI-style service from another.
-
-    `length_fields`: names of the field for the output length; a refused one makes way for the next.
-    `stop_limit`: how many stops it takes, None for any number; the runtime enforces all of them anyway.
-    `names`: what a message's `name` must match; None where the service has no such field.
-    `temperature`: the range it takes. `samplers`: its field for each sampling parameter that it has.
-    `extra`: fields to send with every request. `usage_option`: whether it takes `stream_options`.
-    """
-
-    title: str
-    length_fields: tuple[str, ...] = ("max_completion_tokens", "max_tokens")
-    stop_limit: int | None = 4
-    names: re.Pattern[str] | None = None
-    temperature: tuple[float, float] = (0.0, 2.0)
-    samplers: Mapping[str, str] = field(default_factory=dict)
-    extra: Mapping[str, JsonValue] = field(default_factory=dict)
-    usage_option: bool = True
-    chat_path: str = "/chat/completions"
-    models_path: str = "/models"
-
-    def messages(self, messages: Iterable[ChatMessage]) -> list[dict[str, str]]:
-        """The messages as the service takes them; a name that doesn't fit goes in front of the content."""
-        return [self._message(message) for message in messages]
-
-    def fields(self, params: Params, refused: frozenset[str]) -> dict[str, JsonValue]:
-        """All fields that the service might refuse by name, without those it has refused."""
-        low, high = self.temperature
-        stops = [stop for stop in params.stops if stop][: self.stop_limit]
-        fields: dict[str, JsonValue] = {"temperature": min(max(params.temperature, low), high)}
-        if stops:
-            fields["stop"] = stops
-        if self.usage_option:
-            fields["stream_options"] = {"include_usage": True}
-        for ours, theirs in self.samplers.items():
-            value = getattr(params, ours)
-            if value is not None:
-                fields[theirs] = value
-        fields |= self.extra
-        length = next((name for name in self.length_fields if name not in refused), None)
-        if length is not None:
-            fields[length] = params.max_output_length
-        return {name: value for name, value in fields.items() if name not in refused}
-
-    def ignored(self, params: Params, sent: Mapping[str, JsonValue]) -> tuple[str, ...]:
-        """The client's parameters that the service did not get; 1 is the temperature of those that take none."""
-        ignored = []
-        if "temperature" not in sent and params.temperature != 1:
-            ignored.append("temperature")
-        if not any(name in sent for name in self.length_fields):
-            ignored.append("max_output_length")
-        given = (ours for ours in self.samplers if getattr(params, ours) is not None)
-        return *ignored, *(ours for ours in given if self.samplers[ours] not in sent)
-
-    def _message(self, message: ChatMessage) -> dict[str, str]:
-        if self.names is not None and message.name and self.names.fullmatch(message.name):
-            return {"role": message.role, "content": message.content, "name": message.name}
-        return {"role": message.role, "content": name_in_front(message).content}
-
-
-class RefusedFields:
-    """Which fields each model has refused. Kept for a worker's life: model tables rot too fast to ship one."""
-
-    def __init__(self) -> None:
-        self._by_model: dict[tuple[str, str], frozenset[str]] = {}
-
-    def of(self, base_url: str, model: str) -> frozenset[str]:
-        """The fields that this model of this service refused so far."""
-        return self._by_model.get((base_url, model), frozenset())
-
-    def add(self, base_url: str, model: str, name: str) -> None:
-        """Never send the field `name` to this model again."""
-        if len(self._by_model) >= _MOST_MODELS:
-            self._by_model.clear()
-        self._by_model[base_url, model] = self.of(base_url, model) | {name}
 
 
 class ChatCompletions:
     """One loaded OpenAI-style service."""
 
-    def __init__(self, client: HttpClient, dialect: Dialect, refused: RefusedFields) -> None:
+    def __init__(self, client: HttpClient, dialect: Dialect, learnt: Learnt) -> None:
         self._client = client
         self._dialect = dialect
-        self._refused = refused
+        self._learnt = learnt
         self._models: Sequence[ModelInfo] = ()
 
     async def load(self, preload_model_id: str | None) -> LoadResult:
-        """Check the key and read the model list: one request that costs nothing. Raises: ProviderError."""
+        """Check the key and read the model list: one request that costs nothing, two where anybody may read the list.
+
+        Raises: ProviderError.
+        """
+        if self._dialect.key_path is not None:
+            await self._client.get(self._dialect.key_path)
         try:
             self._models = await self._list()
         except ProviderError as error:
@@ -141,9 +62,10 @@ class ChatCompletions:
 
     async def generate(self, request: GenerateRequest) -> AsyncIterator[Piece]:
         """Stream one answer. Ending the generator closes the connection at once. Raises: ProviderError."""
-        response, ignored = await self._open(request)
+        path, dialect = self._route(request)
+        response, ignored = await self._open(path, dialect, request)
+        reader = AnswerReader(self._client.upstream, request.params.model_id)
         try:
-            reader = AnswerReader(self._client.upstream, request.params.model_id)
             streams = response.content_type != "application/json"
             while not reader.over:
                 for text in await self._read(response, reader, streams):
@@ -157,6 +79,8 @@ class ChatCompletions:
         finally:
             # Not read to its end, the connection is closed here and now, so that the service stops generating.
             response.close()
+            if dialect.thinking_extra and reader.thinks_in_text:
+                self._learnt.add_thinker(self._client.upstream.base_url + path, request.params.model_id)
 
     async def _read(self, response: Response, reader: AnswerReader, streams: bool) -> list[str]:
         """The pieces of text in what the service has sent by now, all at once."""
@@ -180,25 +104,42 @@ class ChatCompletions:
                     await content.readany()
         return texts
 
-    async def _open(self, request: GenerateRequest) -> tuple[Response, tuple[str, ...]]:
+    def _route(self, request: GenerateRequest) -> tuple[str, Dialect]:
+        """Where a request goes, and in which dialect."""
+        if request.prompt is None:
+            return self._dialect.chat_path, self._dialect
+        if self._dialect.text_path is None:
+            raise ProviderError(
+                Code.INVALID_PROMPT, f"{self._dialect.title} completes no raw text: give messages instead of a prompt"
+            )
+        return self._dialect.text_path, self._dialect.for_text()
+
+    async def _open(self, path: str, dialect: Dialect, request: GenerateRequest) -> tuple[Response, tuple[str, ...]]:
         """The response to a request without what the model refuses, and the client's parameters that fell away."""
-        dialect, params, base_url = self._dialect, request.params, self._client.upstream.base_url
-        fixed = {"model": params.model_id, "messages": dialect.messages(request.messages), "stream": True}
+        params, model = request.params, request.params.model_id
+        url = self._client.upstream.base_url + path
+        said = (
+            {"prompt": request.prompt}
+            if request.prompt is not None
+            else {"messages": dialect.messages(request.messages)}
+        )
+        fixed = {"model": model, **said, "stream": True}
         refused_now: frozenset[str] = frozenset()
         while True:
-            fields = dialect.fields(params, self._refused.of(base_url, params.model_id) | refused_now)
-            response = await self._client.stream(dialect.chat_path, {**fixed, **fields})
+            refused = self._learnt.refused(url, model) | refused_now
+            fields = dialect.fields(params, refused, thinks=self._learnt.thinks(url, model))
+            response = await self._client.stream(path, {**fixed, **fields})
             if is_success(response) and response.content_type != "text/html":
                 return response, dialect.ignored(params, fields)
             try:
-                refusal = await self._client.refusal(response, params.model_id)
+                refusal = await self._client.refusal(response, model)
             finally:
                 response.close()
             name = refused_field(refusal, fields)
             if name is None or _is_over(request.deadline):
                 raise failure(self._client.upstream, refusal)
             if not refuses_only_value(refusal):
-                self._refused.add(base_url, params.model_id, name)
+                self._learnt.add_refused(url, model, name)
             elif name in dialect.length_fields:
                 refused_now |= set(dialect.length_fields)
             refused_now |= {name}
@@ -212,14 +153,17 @@ class ChatCompletions:
             raise ProviderError(
                 Code.UNEXPECTED, f"{upstream.host} does not answer with a list of models. Check base_url."
             ) from error
-        return tuple({entry.id: entry.info() for entry in entries}.values())
+        return tuple({entry.id: entry.info() for entry in entries if entry.active is not False}.values())
 
 
 class ChatCompletionsProvider(Provider):
-    """The Provider of a worker whose service is an OpenAI-style one; the worker says which and how to connect."""
+    """The Provider of a worker whose service is an OpenAI-style one; the worker says which and how to connect.
 
-    dialect: ClassVar[Dialect]
-    _refused: ClassVar[RefusedFields] = RefusedFields()
+    `dialect` may be set anew by `connect`, where the load's options decide it.
+    """
+
+    dialect: Dialect
+    _learnt: ClassVar[Learnt] = Learnt()
 
     def __init__(self) -> None:
         self._client: HttpClient | None = None
@@ -233,7 +177,7 @@ class ChatCompletionsProvider(Provider):
         """One free request: the model list, which the service gives to good keys only."""
         await self.close()
         self._client = self.connect(request)
-        self._chat = ChatCompletions(self._client, self.dialect, self._refused)
+        self._chat = ChatCompletions(self._client, self.dialect, self._learnt)
         return await self._chat.load(request.preload_model_id)
 
     async def models(self) -> Sequence[ModelInfo]:
@@ -262,9 +206,11 @@ class _Model(msgspec.Struct):
     context_window: object = None
     context_length: object = None
     max_model_len: object = None
+    max_context_length: object = None
+    active: object = None
 
     def info(self) -> ModelInfo:
-        lengths = (self.context_window, self.context_length, self.max_model_len)
+        lengths = (self.context_window, self.context_length, self.max_model_len, self.max_context_length)
         return ModelInfo(
             id=self.id,
             owner=self.owned_by if isinstance(self.owned_by, str) else None,

@@ -1,7 +1,7 @@
 """Reads the answer of an OpenAI-style API: bytes in, pieces of text and the way it ended out. Pure."""
 
 import json
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -14,6 +14,8 @@ from waifu_worker.wire import Code, Usage
 
 _REPLACEMENT: Final = "\N{REPLACEMENT CHARACTER}"
 _REASONS: Final = {"length": "length", "max_tokens": "length", "content_filter": "content_filter"}
+_THINK: Final = "<think>"
+_LONGEST_OPENING: Final = 32
 _BROKEN_OFF: Final = frozenset({"error", "insufficient_system_resource"})
 
 
@@ -54,9 +56,14 @@ class AnswerReader:
         self._splitter = EventSplitter()
         self._reason: str | None = None
         self._usage: Usage | None = None
-        self._any_text = False
+        self._opening = ""
         self._half = ""
         self._cut = False
+
+    @property
+    def thinks_in_text(self) -> bool:
+        """Whether the text begins with the model's thinking."""
+        return self._opening.lstrip().startswith(_THINK)
 
     @property
     def over(self) -> bool:
@@ -92,7 +99,7 @@ class AnswerReader:
                     f"{self._upstream.title} broke the answer off ({reason}). Try again.",
                     reason="provider_down",
                 )
-            case "content_filter" if not self._any_text:
+            case "content_filter" if not self._opening:
                 raise ProviderError(
                     Code.INVALID_PROMPT,
                     f"{self._upstream.title} withholds the answer by its policy. Change the messages.",
@@ -100,7 +107,7 @@ class AnswerReader:
                 )
         reason = None if self._reason is None else _REASONS.get(self._reason, "stop")
         warning = None
-        if reason == "length" and not self._any_text:
+        if reason == "length" and not self._opening:
             warning = (
                 f"the answer is empty: the model used all {max_output_length} tokens before its first word,"
                 " as models that think do. Raise max_output_length."
@@ -127,8 +134,8 @@ class AnswerReader:
                 self._beside(name, data, event)
                 if self.failure is not None:
                     break
-        if texts:
-            self._any_text = True
+        if len(self._opening) < _LONGEST_OPENING:
+            self._opening = (self._opening + "".join(texts))[:_LONGEST_OPENING]
         return texts
 
     def _choice(self, choice: _Choice, texts: list[str]) -> None:
@@ -163,7 +170,7 @@ class AnswerReader:
         if name not in (b"", b"message"):
             return True
         try:
-            event = msgspec.convert(json.loads(data), _Event)
+            event = msgspec.convert(_with_texts(json.loads(data)), _Event)
         except (ValueError, RecursionError, msgspec.ValidationError):
             if self._cut:
                 return False
@@ -188,6 +195,24 @@ class AnswerReader:
 
     def _fail(self, what: str) -> None:
         self.failure = ProviderError(Code.UNEXPECTED, f"{what}. Try again, or check base_url.")
+
+
+def _with_texts(event: object) -> object:
+    """The event with content that is a list of parts joined to the text in it, without what the model thinks."""
+    for choice in _items(event, "choices"):
+        for kind in ("delta", "message"):
+            said = choice.get(kind)
+            if isinstance(said, dict) and isinstance(said.get("content"), list):
+                said["content"] = "".join(
+                    str(part.get("text", "")) for part in _items(said, "content") if part.get("type") == "text"
+                )
+    return event
+
+
+def _items(value: object, key: str) -> list[dict[str, Any]]:
+    """The objects in the list under `key`."""
+    found = value.get(key) if isinstance(value, dict) else None
+    return [item for item in found if isinstance(item, dict)] if isinstance(found, list) else []
 
 
 def _usage(value: object) -> Usage | None:

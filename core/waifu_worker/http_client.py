@@ -16,7 +16,7 @@ from urllib.request import getproxies, proxy_bypass
 import msgspec
 
 from waifu_worker import __version__
-from waifu_worker.http_errors import Refusal, failure, read_details, retry_after_ms
+from waifu_worker.http_errors import Refusal, failure, read_details, read_plain, retry_after_ms
 from waifu_worker.provider import ProviderError
 from waifu_worker.upstream import Upstream
 from waifu_worker.wire import Code
@@ -163,12 +163,14 @@ class HttpClient:
         with suppress(*self.network_errors):
             async with asyncio.timeout(ERROR_BODY_S):
                 await _read(response, ERROR_BODY_BYTES, body)
+        details = read_details(bytes(body))
         return Refusal(
             response.status,
-            read_details(bytes(body)),
+            details,
             retry_after_ms(response.headers, time.time()),
             model,
             response.headers.get("Location"),
+            read_plain(bytes(body)) if details is None else "",
         )
 
     def lost(self, error: Exception) -> ProviderError:

@@ -15,6 +15,7 @@ from waifu_worker.upstream import Upstream
 from waifu_worker.wire import Code
 
 _LONGEST_WAIT_S: Final = 24 * 3600
+_LONGEST_PLAIN: Final = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,18 +31,22 @@ class ErrorDetails:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A failed answer. `status` None: an error inside a stream that began well. `details` None: the body is no JSON."""
+    """A failed answer. `status` None: an error inside a stream that began well. `details` None: the body is no JSON.
+
+    `plain`: such a body where it is plain text.
+    """
 
     status: int | None
     details: ErrorDetails | None
     retry_after_ms: int | None = None
     model: str | None = None
     location: str | None = None
+    plain: str = ""
 
     @property
     def said(self) -> ErrorDetails:
-        """The details, empty ones where there are none."""
-        return self.details or ErrorDetails()
+        """The details; where there are none, the plain text as their message."""
+        return self.details or ErrorDetails(message=self.plain)
 
 
 def read_details(body: bytes) -> ErrorDetails | None:
@@ -50,6 +55,12 @@ def read_details(body: bytes) -> ErrorDetails | None:
         return details_of(msgspec.json.decode(body))
     except DECODE_ERRORS:
         return None
+
+
+def read_plain(body: bytes) -> str:
+    """The beginning of a body that is plain text; "" for a web page."""
+    text = body[:_LONGEST_PLAIN].decode("utf-8", "replace").strip()
+    return "" if text.startswith("<") else text
 
 
 def details_of(value: object) -> ErrorDetails:
@@ -120,10 +131,14 @@ _RATE_CODES: Final = frozenset({"rate_limit_exceeded", "rate_limit_error", "slow
 _DOWN_CODES: Final = frozenset({"server_error", "server_is_overloaded", "overloaded_error", "internal_server_error"})
 _NO_MODEL: Final = re.compile(
     r"model not exist|not allowed for current user tier|not available via openai-compatible api"
-    r"|\bmodel\b.*(?:not found|does not exist|not supported in the v1/chat)",
+    r"|\bmodel\b.*(?:not found|does not exist|not supported in the v1/chat)"
+    r"|is not a valid model|\binvalid model\b|no endpoints found for",
     re.IGNORECASE | re.DOTALL,
 )
 _TOO_LONG: Final = re.compile(r"context (?:length|size|window)|prompt is too long|too many tokens", re.IGNORECASE)
+_BAD_KEY: Final = re.compile(
+    r"\b(?:incorrect|invalid) api[ _-]?key|api key (?:is )?(?:not valid|invalid)", re.IGNORECASE
+)
 _LOCKED: Final = re.compile(r"concurrent generation is locked", re.IGNORECASE)
 _STATUS: Final = re.compile(r"[45]\d\d")
 _BAD_REQUEST: Final = (400, 422)
@@ -135,9 +150,9 @@ def _says(refusal: Refusal, codes: Collection[str]) -> bool:
 
 
 def _no_such_model(refusal: Refusal) -> bool:
-    if refusal.status not in _MAY_NAME_MODEL or refusal.details is None:
+    if refusal.status not in _MAY_NAME_MODEL:
         return False
-    said = refusal.details
+    said = refusal.said
     named = refusal.status in (400, 404) and (said.param == "model" or _NO_MODEL.search(said.message) is not None)
     return named or said.code == "model_not_found" or (refusal.status is not None and said.code.startswith("model_"))
 
@@ -152,6 +167,13 @@ def _bad_messages(refusal: Refusal) -> bool:
     if refusal.status == 422 and re.search(r"\b(?:messages|role)\b", said.message):
         return True
     return refusal.status in _BAD_REQUEST and said.param.startswith("messages")
+
+
+def _bad_key(refusal: Refusal) -> bool:
+    """Some services refuse a key with 400, and Cohere with the 498 that others use for something else."""
+    said = refusal.said.message
+    told = refusal.status == 400 and _BAD_KEY.search(said) is not None
+    return told or refusal.status == 401 or (refusal.status == 498 and "token" in said) or _says(refusal, _KEY_CODES)
 
 
 def _wrong_address(refusal: Refusal) -> bool:
@@ -187,7 +209,7 @@ _RULES: Final[tuple[_Rule, ...]] = (
     ),
     (_bad_messages, Code.INVALID_PROMPT, None, "{title} refuses the messages{said}. Correct them."),
     (
-        lambda r: r.status == 401 or _says(r, _KEY_CODES),
+        _bad_key,
         Code.AUTHORIZATION,
         None,
         "{title} at {host} refuses the API key{said}. Check the key.",

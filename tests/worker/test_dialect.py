@@ -1,6 +1,6 @@
 """What tells one OpenAI-style service from another, as a table row; and what is learnt of a model."""
 
-from waifu_worker.chat_completions import Dialect, RefusedFields
+from waifu_worker.chat_dialect import Dialect, Learnt
 from waifu_worker.wire import ChatMessage, Params
 
 PARAMS = Params(model_id="m", temperature=5.0, max_output_length=7, stops=("", "a", "b", "c"), top_p=0.5, top_k=3)
@@ -41,8 +41,8 @@ def test_a_refused_length_field_makes_way_for_the_next() -> None:
 def test_what_was_left_out_is_named_as_the_client_knows_it() -> None:
     dialect = Dialect(title="Acme", samplers={"top_p": "topP"})
     sent = dialect.fields(PARAMS, NOTHING)
-    assert dialect.ignored(PARAMS, sent) == ()
-    assert dialect.ignored(PARAMS, {}) == ("temperature", "max_output_length", "top_p")
+    assert dialect.ignored(PARAMS, sent) == ("top_k",)
+    assert dialect.ignored(PARAMS, {}) == ("temperature", "max_output_length", "top_p", "top_k")
 
 
 def test_where_there_is_no_field_for_names_they_stand_before_the_content() -> None:
@@ -54,16 +54,16 @@ def test_where_there_is_no_field_for_names_they_stand_before_the_content() -> No
 
 
 def test_what_a_model_refused_is_known_of_that_model_at_that_address_only() -> None:
-    refused = RefusedFields()
-    refused.add("https://a", "m", "stop")
-    refused.add("https://a", "m", "seed")
-    assert refused.of("https://a", "m") == {"stop", "seed"}
-    assert refused.of("https://a", "n") == refused.of("https://b", "m") == NOTHING
+    learnt = Learnt()
+    learnt.add_refused("https://a", "m", "stop")
+    learnt.add_refused("https://a", "m", "seed")
+    assert learnt.refused("https://a", "m") == {"stop", "seed"}
+    assert learnt.refused("https://a", "n") == learnt.refused("https://b", "m") == NOTHING
 
 
 def test_what_is_remembered_of_models_is_bounded() -> None:
-    refused = RefusedFields()
+    learnt = Learnt()
     for number in range(1025):
-        refused.add("https://a", f"m{number}", "stop")
-    assert refused.of("https://a", "m1024") == {"stop"}
-    assert refused.of("https://a", "m0") == NOTHING
+        learnt.add_refused("https://a", f"m{number}", "stop")
+    assert learnt.refused("https://a", "m1024") == {"stop"}
+    assert learnt.refused("https://a", "m0") == NOTHING

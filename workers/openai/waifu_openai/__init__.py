@@ -1,18 +1,18 @@
 """The provider `openai`: OpenAI's Chat Completions API."""
 
-import re
 from typing import Final
 
 import aiohttp
 
-from waifu_worker.chat_completions import ChatCompletionsProvider, Dialect
+from waifu_worker.chat_completions import ChatCompletionsProvider
+from waifu_worker.chat_dialect import OPENAI_NAMES, Dialect
 from waifu_worker.http_client import HttpClient
 from waifu_worker.provider import LoadRequest
 from waifu_worker.upstream import Upstream, clean_base_url, clean_key, header_value
 
 OPENAI: Final = Dialect(
     title="OpenAI",
-    names=re.compile(r"[A-Za-z0-9_-]{1,64}"),
+    names=OPENAI_NAMES,
     samplers={name: name for name in ("top_p", "presence_penalty", "frequency_penalty", "seed")},
 )
 
