@@ -39,7 +39,10 @@ class Key(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Option(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One load option. `identity`: another value means another worker process."""
+    """One load option. `identity`: another value means another worker process.
+
+    `address`: it decides where the provider's key goes, as every option of the type url does.
+    """
 
     type: OptionType
     help: str
@@ -47,6 +50,7 @@ class Option(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     env: str | None = None
     identity: bool = False
     choices: tuple[str, ...] = ()
+    address: bool = False
 
 
 class Declaration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

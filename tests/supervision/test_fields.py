@@ -19,7 +19,7 @@ OPTIONS = {
 }
 
 
-def manifest(need: KeyNeed = KeyNeed.REQUIRED) -> Manifest:
+def manifest(need: KeyNeed = KeyNeed.REQUIRED, options: dict[str, Option] = OPTIONS) -> Manifest:
     declared = Declaration(
         kind="worker",
         title="Test",
@@ -28,7 +28,7 @@ def manifest(need: KeyNeed = KeyNeed.REQUIRED) -> Manifest:
         category="api",
         package="waifu_t",
         key=Key(need, ("T_API_KEY",)),
-        options=OPTIONS,
+        options=options,
     )
     return Manifest("t", Path("t"), "1", "", declared)
 
@@ -173,6 +173,48 @@ def test_the_servers_own_key_goes_to_the_origin_it_belongs_to(url: str | None) -
 def test_another_scheme_port_or_host_is_another_origin(url: str) -> None:
     with pytest.raises(MissingKey):
         plan({"base_url": url}, api_key=None, own_key="theirs")
+
+
+PRESETS = {
+    "base_url": Option("url", "where", env="T_BASE_URL", identity=True),
+    "preset": Option("string", "which", env="T_PRESET", identity=True, choices=("one", "two"), address=True),
+}
+
+
+@pytest.mark.parametrize(
+    ("own", "asked", "meant", "has_key"),
+    [
+        ({}, {}, (None, None), True),
+        ({"T_PRESET": "one"}, {}, (None, "one"), True),
+        ({"T_PRESET": "one"}, {"preset": "one"}, (None, "one"), True),
+        ({"T_PRESET": "one"}, {"preset": "two"}, (None, "two"), False),
+        ({}, {"preset": "two"}, (None, "two"), False),
+        ({"T_PRESET": "one"}, {"base_url": "http://evil"}, ("http://evil", None), False),
+        ({"T_PRESET": "one"}, {"base_url": "http://evil", "preset": "one"}, ("http://evil", "one"), False),
+        ({"T_BASE_URL": "http://own"}, {"preset": "two"}, (None, "two"), False),
+        ({"T_BASE_URL": "http://own"}, {"preset": "two", "base_url": "http://own"}, ("http://own", "two"), False),
+        (
+            {"T_BASE_URL": "http://own", "T_PRESET": "one"},
+            {"base_url": "http://own/v2"},
+            ("http://own/v2", "one"),
+            True,
+        ),
+        ({"T_BASE_URL": "http://own", "T_PRESET": "one"}, {"base_url": ""}, ("http://own", "one"), True),
+    ],
+)
+def test_an_option_that_stands_for_an_address_is_one_and_parts_of_two_addresses_are_never_mixed(
+    own: dict[str, str], asked: dict[str, object], meant: tuple[str | None, str | None], has_key: bool
+) -> None:
+    made = plan_load(
+        manifest(KeyNeed.OPTIONAL, PRESETS),
+        LoadFields("t", None, None, asked),
+        defaults={},
+        environ=own,
+        own_key="theirs",
+        digest_key=b"d",
+    )
+    assert (made.options["base_url"], made.options["preset"]) == meant
+    assert made.api_key == ("theirs" if has_key else None)
 
 
 def test_the_servers_own_url_may_come_from_its_variable() -> None:

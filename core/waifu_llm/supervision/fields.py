@@ -48,7 +48,11 @@ def plan_load(
         name: _asked_value(name, option, asked.fields.get(name), own[name])
         for name, option in manifest.declared.options.items()
     }
-    api_key = _key(manifest, asked, own, options, own_key)
+    elsewhere = _elsewhere(manifest, own, options)
+    if elsewhere:
+        # What an address is made of belongs together: a part of this server's own would turn the load's into a third.
+        options |= {name: option.default for name, option in _addresses(manifest) if _absent(asked.fields.get(name))}
+    api_key = _key(manifest, asked, elsewhere, own_key)
     identity = {name: options[name] for name, option in manifest.declared.options.items() if option.identity}
     rest = {name: value for name, value in options.items() if name not in identity}
     return LoadPlan(
@@ -73,8 +77,12 @@ def _own_value(name: str, option: Option, defaults: Mapping[str, object], enviro
     return option.default
 
 
+def _absent(value: object) -> bool:
+    return value is None or value == ""
+
+
 def _asked_value(name: str, option: Option, value: object, own: OptionValue) -> OptionValue:
-    if value is None or value == "":
+    if _absent(value):
         return own
     return _checked(f"the load's field {name}", option, value)
 
@@ -148,24 +156,27 @@ def _is_link_local(host: str) -> bool:
     return address.is_link_local
 
 
-def _key(
-    manifest: Manifest,
-    asked: LoadFields,
-    own: Mapping[str, OptionValue],
-    options: Mapping[str, OptionValue],
-    own_key: str | None,
-) -> str | None:
+def _addresses(manifest: Manifest) -> list[tuple[str, Option]]:
+    """The options that decide where the key goes."""
+    return [(name, it) for name, it in manifest.declared.options.items() if it.type == "url" or it.address]
+
+
+def _elsewhere(manifest: Manifest, own: Mapping[str, OptionValue], options: Mapping[str, OptionValue]) -> list[str]:
+    """The options by which a load leaves the address that this server's own key belongs to."""
+    return [
+        name
+        for name, option in _addresses(manifest)
+        if (_origin(options[name]) != _origin(own[name]) if option.type == "url" else options[name] != own[name])
+    ]
+
+
+def _key(manifest: Manifest, asked: LoadFields, elsewhere: list[str], own_key: str | None) -> str | None:
     """The load's key, else this server's own, which never goes to an address that a client chose."""
     key = manifest.declared.key
     if key.need is KeyNeed.NONE:
         return None
     if asked.api_key:
         return asked.api_key
-    elsewhere = [
-        name
-        for name, option in manifest.declared.options.items()
-        if option.type == "url" and _origin(options[name]) != _origin(own[name])
-    ]
     found = own_key if not elsewhere else None
     if found is None and key.need is KeyNeed.REQUIRED:
         if elsewhere:
