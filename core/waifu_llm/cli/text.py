@@ -24,11 +24,10 @@ def size(count: float | None) -> str:
     """Bytes as people read them; "-" where they are not known."""
     if count is None:
         return "-"
-    value = float(count)
-    for unit in _UNITS:
-        if value < 1024 or unit == _UNITS[-1]:
-            break
-        value /= 1024
+    value, units = float(count), iter(_UNITS)
+    unit = next(units)
+    while value >= 1024 and (larger := next(units, None)) is not None:
+        value, unit = value / 1024, larger
     return f"{value:.0f} {unit}" if value >= 10 or unit == "B" else f"{value:.1f} {unit}"
 
 

@@ -99,7 +99,7 @@ def _from_text(option: Option, text: str) -> object:
             return True if lower in _TRUE else False if lower in _FALSE else text
         case "list":
             return [part.strip() for part in text.split(",") if part.strip()]
-        case "string" | "url":
+        case _:
             return text
 
 
