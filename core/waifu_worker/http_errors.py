@@ -124,14 +124,17 @@ def _number(text: str) -> float | None:
 # The table. Order matters: what the service says goes before the status it says it with.
 
 _QUOTA_CODES: Final = frozenset({"insufficient_quota", "credit_balance_exhausted", "billing_hard_limit_reached"})
-_KEY_CODES: Final = frozenset({"invalid_api_key", "authentication_error", "account_deactivated"})
+_KEY_CODES: Final = frozenset(
+    {"invalid_api_key", "authentication_error", "account_deactivated", "organization_restricted"}
+)
 _LENGTH_CODES: Final = frozenset({"context_length_exceeded", "exceed_context_size_error"})
 _POLICY_CODES: Final = frozenset({"invalid_prompt", "content_policy_violation", "content_filter"})
+_POLICY: Final = re.compile(r"content exists risk", re.IGNORECASE)
 _RATE_CODES: Final = frozenset({"rate_limit_exceeded", "rate_limit_error", "slow_down", "too_many_requests"})
 _DOWN_CODES: Final = frozenset({"server_error", "server_is_overloaded", "overloaded_error", "internal_server_error"})
 _NO_MODEL: Final = re.compile(
     r"model not exist|not allowed for current user tier|not available via openai-compatible api"
-    r"|\bmodel\b.*(?:not found|does not exist|not supported in the v1/chat)"
+    r"|\bmodel\b.*(?:not found|does not exist|not supported in the v1/chat|does not support chat)"
     r"|is not a valid model|\binvalid model\b|no endpoints found for",
     re.IGNORECASE | re.DOTALL,
 )
@@ -190,7 +193,7 @@ _RULES: Final[tuple[_Rule, ...]] = (
         "{title} says that the account can't pay{said}. Look at its balance and its limits.",
     ),
     (
-        lambda r: r.said.moderated or _says(r, _POLICY_CODES),
+        lambda r: r.said.moderated or _says(r, _POLICY_CODES) or _POLICY.search(r.said.message) is not None,
         Code.INVALID_PROMPT,
         "refused",
         "{title} refuses the messages by its policy{said}. Change them.",
@@ -304,6 +307,11 @@ def _said(upstream: Upstream, refusal: Refusal) -> str:
 # Refused parameters.
 
 _VALUE_CODES: Final = re.compile(r"invalid_value|_(?:max|min)_(?:value|length)$")
+_VALUE_WORDS: Final = re.compile(
+    r"valid range|out of (?:its )?range|too (?:large|small|big|long|many)"
+    r"|(?:must|should) be (?:less|greater|between|at most|at least|in the range)",
+    re.IGNORECASE,
+)
 _COMMON_WORDS: Final = frozenset({"stop", "seed", "think", "thinking"})
 
 
@@ -322,4 +330,5 @@ def refused_field(refusal: Refusal, sent: Collection[str]) -> str | None:
 
 def refuses_only_value(refusal: Refusal) -> bool:
     """Whether another value of the field might do, so that the next request should send it again."""
-    return _VALUE_CODES.search(refusal.said.code) is not None
+    said = refusal.said
+    return _VALUE_CODES.search(said.code) is not None or _VALUE_WORDS.search(said.message) is not None

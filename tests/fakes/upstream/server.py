@@ -19,7 +19,11 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from fakes.upstream import openai_api
+from fakes.upstream.compatible_api import XAI, Compatible, Mistral, Open, OpenRouter
+from fakes.upstream.deepseek_api import DeepSeek
+from fakes.upstream.groq_api import Groq
 from fakes.upstream.http1 import Connection, Exchange, Output
+from fakes.upstream.novelai_api import NovelAI
 from fakes.upstream.openai_api import Reply
 from fakes.upstream.scenario import parse
 from fakes.upstream.streaming import JSON, OPENAI_EVENTS, answer, for_ever, reply, stream
@@ -156,7 +160,7 @@ async def running(api: Api, port: int = 0) -> AsyncIterator[Upstream]:
         await server.wait_closed()
 
 
-APIS: Final[Mapping[str, type[Api]]] = {"openai": OpenAI}
+APIS: Final[Mapping[str, type[Api]]] = {"novelai": NovelAI, "openai": OpenAI}
 
 
 async def _serve(api: str, port: int) -> None:

@@ -56,6 +56,19 @@ def server_sent(error: Json, half: bytes) -> Form[Event]:
 OPENAI_EVENTS: Final = server_sent(STREAM_ERROR, b'{"choices":[{"index":0,"delta":{"content":')
 
 
+def spoken(texts: Sequence[str], frame: str) -> list[str]:
+    """The texts as they are, or each half of a surrogate pair by itself."""
+    if frame != "halved":
+        return list(texts)
+    raw = [text.encode("utf-16-le") for text in texts]
+    return [data[i : i + 2].decode("utf-16-le", "surrogatepass") for data in raw for i in range(0, len(data), 2)]
+
+
+def dumped(value: Json, frame: str) -> bytes:
+    """JSON in one line, with escapes where the frame asks for them."""
+    return json.dumps(value, ensure_ascii=frame in ("escaped", "halved"), separators=(",", ":")).encode()
+
+
 async def reply(out: Output, answer: Reply) -> None:
     """A whole response that was made ready before."""
     await out.whole(answer.status, answer.headers, answer.body)
