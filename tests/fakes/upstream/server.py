@@ -160,7 +160,17 @@ async def running(api: Api, port: int = 0) -> AsyncIterator[Upstream]:
         await server.wait_closed()
 
 
-APIS: Final[Mapping[str, type[Api]]] = {"novelai": NovelAI, "openai": OpenAI}
+APIS: Final[Mapping[str, type[Api]]] = {
+    "novelai": NovelAI,
+    "openai": OpenAI,
+    "groq": Groq,
+    "deepseek": DeepSeek,
+    "compatible": Compatible,
+    "open": Open,
+    "openrouter": OpenRouter,
+    "mistral": Mistral,
+    "xai": XAI,
+}
 
 
 async def _serve(api: str, port: int) -> None:
