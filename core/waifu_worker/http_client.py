@@ -6,6 +6,7 @@ cookies, no `.netrc`, no compression, bounded bodies, the user's proxies, and er
 """
 
 import asyncio
+import ipaddress
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
@@ -27,6 +28,7 @@ ERROR_BODY_BYTES: Final = 64 * 1024
 ANSWER_BYTES: Final = 8 * 1024 * 1024
 # Longer than the pauses of a conversation: a new TLS connection costs as much as the first words.
 _KEEP_ALIVE_S: Final = 60.0
+_DRAIN_S: Final = 0.05
 
 
 class Body(Protocol):
@@ -157,6 +159,13 @@ class HttpClient:
             )
         return body
 
+    async def drain(self, response: Response) -> None:
+        """Read what little follows a complete answer, so that the connection is fit for the next request."""
+        with suppress(*self.network_errors):
+            async with asyncio.timeout(_DRAIN_S):
+                while not response.content.at_eof():
+                    await response.content.readany()
+
     async def refusal(self, response: Response, model: str | None = None) -> Refusal:
         """What a failed response says; as much of its body as comes in time."""
         body = bytearray()
@@ -208,7 +217,16 @@ async def _read(response: Response, limit: int, into: bytearray | None = None) -
 
 def _proxy(url: str) -> str | None:
     parts = urlsplit(url)
+    host = parts.hostname or ""
     proxy = getproxies().get(parts.scheme)
-    if not proxy or proxy_bypass(parts.hostname or ""):
+    # Whoever has a proxy but no exceptions to it still means this machine when saying 127.0.0.1.
+    if not proxy or _is_loopback(host) or proxy_bypass(host):
         return None
     return proxy if "://" in proxy else f"http://{proxy}"
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

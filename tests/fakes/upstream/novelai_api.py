@@ -40,6 +40,13 @@ _PARAMETERS: Final[Mapping[str, tuple[float, float] | None]] = {
     ),
 }
 _SAMPLERS: Final = range(11)
+# The sayings of a model that goes on as somebody else.
+_SAYINGS: Final[Mapping[str, tuple[str, ...]]] = {
+    **SAYINGS,
+    "as-dev": ("Fine.", "\nDe", "v:", " and so on"),
+    "as-user": ("Fine.", "\n", "User: and so on"),
+    "marker": ("Fine.", "<", "|eot_id|>", " and so on"),
+}
 _MOST_CHARACTERS: Final = 40000
 
 
@@ -229,7 +236,7 @@ def said(body: Json, scenario: Scenario) -> list[str]:
     """The pieces of the answer, as many as the request allows."""
     length = body["parameters"]["max_length"] if "parameters" in body else body.get("max_tokens", 250)
     if scenario.say != "echo":
-        return spoken(SAYINGS[scenario.say], scenario.frame)[:length]
+        return spoken(_SAYINGS[scenario.say], scenario.frame)[:length]
     text = last_user(body)
     return [text[i : i + 4] for i in range(0, len(text), 4)][:length]
 
