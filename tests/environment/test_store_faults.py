@@ -369,6 +369,7 @@ async def test_a_second_step_installs_what_has_no_hash(
     assert (site_packages(environment.folder) / "heavy.py").exists()
     second = next(command for command in run.commands if "install" in command)
     assert "--torch-backend" not in second, "the user's folder decides"
+    assert [("--offline" in command) for command in run.commands if "install" in command] == [True]
     assert (Path(second[second.index("--constraints") + 1])).name == "requirements.lock"
 
 

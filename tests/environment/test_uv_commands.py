@@ -73,10 +73,11 @@ def test_an_environment_is_relocatable_and_replaces_what_is_there() -> None:
 @pytest.mark.parametrize("name", ["UV_FIND_LINKS", "UV_INDEX", "UV_DEFAULT_INDEX", "UV_TORCH_BACKEND"])
 def test_torchs_build_is_picked_only_where_the_user_has_not(name: str) -> None:
     pins = ("torch==2.13.0",)
-    chosen = uv.unhashed_command("uv", Path("p"), pins, Path("l"), {name: "x"})
-    assert "--torch-backend" not in chosen
-    free = uv.unhashed_command("uv", Path("p"), pins, Path("l"), {})
-    assert free[free.index("--torch-backend") + 1] == "auto"
+    offline, online = uv.unhashed_commands("uv", Path("p"), pins, Path("l"), {name: "x"})
+    assert "--torch-backend" not in (*offline, *online)
+    assert set(offline) - set(online) == {"--offline"}
+    (free,) = uv.unhashed_commands("uv", Path("p"), pins, Path("l"), {})
+    assert free[free.index("--torch-backend") + 1] == "auto" and "--offline" not in free
     assert free[-1] == "torch==2.13.0" and "--constraints" in free
 
 

@@ -87,5 +87,6 @@ def patient() -> asyncio.Timeout:
 
 
 def log_of(home: Path) -> str:
-    """What the worker wrote to its log."""
-    return (Home(home).logs / f"{NAME}.log").read_text("utf-8", "replace")
+    """What the worker wrote to its log; nothing where it said nothing yet."""
+    log = Home(home).logs / f"{NAME}.log"
+    return log.read_text("utf-8", "replace") if log.exists() else ""

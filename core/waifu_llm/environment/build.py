@@ -133,8 +133,11 @@ class Builder:
         self._demand(manifest, synced)
         if manifest.declared.unhashed:
             pins = manifest.declared.unhashed
-            command = uv.unhashed_command(program, python, pins, locked, self._uv_env)
-            self._demand(manifest, await self._uv(command, report))
+            for command in uv.unhashed_commands(program, python, pins, locked, self._uv_env):
+                installed = await self._uv(command, report)
+                if installed.returncode == 0 or disk_is_full(installed.tail):
+                    break
+            self._demand(manifest, installed)
 
     async def _uv(self, command: Sequence[str], report: Report | None) -> Completed:
         progress = UvProgress()

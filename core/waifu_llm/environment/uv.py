@@ -1,7 +1,7 @@
 """uv's command lines and the closed environment that it runs with. Runs nothing."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -85,12 +85,20 @@ def sync_command(uv: str, python: Path, lock: Path, *, offline: bool) -> list[st
     return [*command, *(["--offline"] if offline else []), str(lock)]
 
 
-def unhashed_command(uv: str, python: Path, pins: Sequence[str], lock: Path, env: Mapping[str, str]) -> list[str]:
-    """Install, after the sync, what has another build per machine; the lock's versions bind what it brings in."""
+def unhashed_commands(
+    uv: str, python: Path, pins: Sequence[str], lock: Path, env: Mapping[str, str]
+) -> Iterator[list[str]]:
+    """Install, after the sync, what has another build per machine; the lock's versions bind what it brings in.
+
+    Each command is to be tried where the one before it failed. Where nobody says from where torch comes, uv looks
+    at the machine and then needs the network; else what is in the folder and in uv's cache is tried first.
+    """
     command = [uv, "pip", "install", "--python", str(python), *_SAFELY, "--constraints", str(lock)]
-    if not any(env.get(name) for name in _PICKS_TORCH):
-        command += ["--torch-backend", "auto"]
-    return [*command, *pins]
+    if any(env.get(name) for name in _PICKS_TORCH):
+        yield [*command, "--offline", *pins]
+        yield [*command, *pins]
+    else:
+        yield [*command, "--torch-backend", "auto", *pins]
 
 
 def python_of(folder: Path, platform: str) -> Path:

@@ -104,7 +104,7 @@ def outcome_of(error: Exception) -> tuple[str, int | None]:
     kinds = {kind.__name__ for kind in type(error).__mro__}
     for kind, outcome in (
         ("GatedRepoError", "gated"),
-        ("RepositoryNotFoundError", "unauthorized" if status == 401 else "missing"),
+        ("RepositoryNotFoundError", "missing"),
         ("HFValidationError", "missing"),
         ("LocalEntryNotFoundError", "unreachable"),
     ):
