@@ -312,6 +312,7 @@ _VALUE_WORDS: Final = re.compile(
     r"|(?:must|should) be (?:less|greater|between|at most|at least|in the range)",
     re.IGNORECASE,
 )
+_NAMED: Final = re.compile(r"\b(?:parameters?|arguments?|fields?|not supported on this model):? (\w+)", re.IGNORECASE)
 _COMMON_WORDS: Final = frozenset({"stop", "seed", "think", "thinking"})
 
 
@@ -324,8 +325,9 @@ def refused_field(refusal: Refusal, sent: Collection[str]) -> str | None:
     if top:
         return top if top in sent else None
     quoted = [word for word in re.findall(r"[`'\"]([\w.]+)[`'\"]", said.message) if word in sent]
+    named = [word for word in _NAMED.findall(said.message) if word in sent]
     plain = [word for word in re.findall(r"\w+", said.message) if word in sent and word not in _COMMON_WORDS]
-    return next(iter(quoted or plain), None)
+    return next(iter(quoted or named or plain), None)
 
 
 def refuses_only_value(refusal: Refusal) -> bool:

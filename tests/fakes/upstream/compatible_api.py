@@ -114,7 +114,9 @@ class Compatible(OpenAIStyle):
 
 
 class Open(Compatible):
-    """A local server without keys: any is as good as none."""
+    """A local server without keys: any is as good as none. It takes all that local servers take."""
+
+    fields = Compatible.fields | frozenset(("max_completion_tokens", "repetition_penalty"))
 
     def check_key(self, headers: Mapping[str, str], path: str) -> Reply | None:
         """Never refuses one."""
