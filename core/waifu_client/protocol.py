@@ -219,7 +219,7 @@ class CloseAck(Reply, frozen=True, kw_only=True, tag="close_ack"):
 
 
 class OptionDetails(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One load option of a provider. `type`: string, integer, number, boolean or list."""
+    """One load option of a provider. `type`: string, url, host, integer, number, boolean or list."""
 
     type: str
     help: str

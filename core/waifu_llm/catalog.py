@@ -16,7 +16,7 @@ NAME_PATTERN: Final = r"^[a-z][a-z0-9_]{0,31}$"
 _NAME: Final = re.compile(NAME_PATTERN.removesuffix("$") + r"\Z")
 
 OptionValue: TypeAlias = str | int | float | bool | list[str] | None
-OptionType: TypeAlias = Literal["string", "url", "integer", "number", "boolean", "list"]
+OptionType: TypeAlias = Literal["string", "url", "host", "integer", "number", "boolean", "list"]
 
 
 class BrokenManifest(ModuleError):

@@ -11,6 +11,7 @@ from waifu_llm.supervision.jobs import LoadFields
 
 OPTIONS = {
     "base_url": Option("url", "where", default="https://api.example/v1", env="T_BASE_URL", identity=True),
+    "host": Option("host", "which machine", default="http://127.0.0.1:11434", env="T_HOST"),
     "region": Option("string", "which", choices=("eu", "us")),
     "num_ctx": Option("integer", "size", default=2048, env="T_CTX"),
     "top": Option("number", "a number", env="T_TOP"),
@@ -238,3 +239,23 @@ def test_neither_digest_nor_repr_shows_a_key() -> None:
     made = plan(api_key="very-secret")
     assert "very-secret" not in repr(made) + made.identity + made.context
     assert plan(api_key="very-secret", digest_key=b"another run").identity != made.identity
+
+
+@pytest.mark.parametrize("text", ["10.0.0.9", "10.0.0.9:11434", "http://10.0.0.9:11434/"])
+def test_a_host_is_the_same_address_in_all_its_forms(text: str) -> None:
+    assert plan({"host": text}, environ={"T_HOST": "10.0.0.9"}, api_key=None, own_key="theirs").api_key == "theirs"
+    assert plan({"host": text}).options["host"] == "http://10.0.0.9:11434"
+
+
+@pytest.mark.parametrize("text", ["evil.example", ":11435", "https://127.0.0.1:11434", "http://127.0.0.1"])
+def test_the_servers_own_key_is_not_sent_to_a_host_that_a_client_chose(text: str) -> None:
+    assert plan({"host": text}, api_key=None, own_key="theirs", need=KeyNeed.OPTIONAL).api_key is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["169.254.169.254", "[fe80::1]:80", "me:secret@host", "ftp://host", "h:port", "h:99999", "[::1", "metadata"],
+)
+def test_a_host_that_is_none_or_is_never_a_provider_is_refused(text: str) -> None:
+    with pytest.raises(BadLoadField, match="host"):
+        plan({"host": text})

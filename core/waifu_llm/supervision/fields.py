@@ -11,6 +11,7 @@ import msgspec
 
 from waifu_llm.catalog import KeyNeed, Manifest, Option, OptionValue
 from waifu_llm.errors import BadLoadField, MissingKey
+from waifu_llm.supervision.hosts import completed
 from waifu_llm.supervision.jobs import LoadFields
 
 _METADATA_HOSTS: Final = frozenset({"metadata.google.internal", "metadata", "instance-data"})
@@ -103,9 +104,12 @@ def _from_text(option: Option, text: str) -> object:
             return text
 
 
+# `host`: a URL too, but its short forms are taken as well and completed from the default.
+_ADDRESS_TYPES: Final = frozenset({"url", "host"})
 _TYPES: Final[Mapping[str, Any]] = {
     "string": str,
     "url": str,
+    "host": str,
     "integer": Annotated[int, msgspec.Meta(ge=-(2**53), le=2**53)],
     "number": float,
     "boolean": bool,
@@ -120,10 +124,17 @@ def _checked(source: str, option: Option, value: object) -> OptionValue:
         raise BadLoadField(f"{source} must be of the type {option.type}: {error}") from error
     if option.choices and checked not in option.choices:
         raise BadLoadField(f"{source} must be one of {', '.join(option.choices)}")
-    if option.type == "url":
+    if option.type in _ADDRESS_TYPES:
         assert isinstance(checked, str)
-        return checked_url(source, checked)
+        return checked_url(source, _completed(source, option, checked) if option.type == "host" else checked)
     return checked
+
+
+def _completed(source: str, option: Option, text: str) -> str:
+    try:
+        return completed(text, str(option.default))
+    except ValueError as error:
+        raise BadLoadField(f"{source} is no address: {error}") from error
 
 
 def checked_url(source: str, text: str) -> str:
@@ -158,7 +169,7 @@ def _is_link_local(host: str) -> bool:
 
 def _addresses(manifest: Manifest) -> list[tuple[str, Option]]:
     """The options that decide where the key goes."""
-    return [(name, it) for name, it in manifest.declared.options.items() if it.type == "url" or it.address]
+    return [(name, it) for name, it in manifest.declared.options.items() if it.type in _ADDRESS_TYPES or it.address]
 
 
 def _elsewhere(manifest: Manifest, own: Mapping[str, OptionValue], options: Mapping[str, OptionValue]) -> list[str]:
@@ -166,7 +177,11 @@ def _elsewhere(manifest: Manifest, own: Mapping[str, OptionValue], options: Mapp
     return [
         name
         for name, option in _addresses(manifest)
-        if (_origin(options[name]) != _origin(own[name]) if option.type == "url" else options[name] != own[name])
+        if (
+            _origin(options[name]) != _origin(own[name])
+            if option.type in _ADDRESS_TYPES
+            else options[name] != own[name]
+        )
     ]
 
 
