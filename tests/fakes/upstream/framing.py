@@ -42,7 +42,7 @@ def pieces(events: list[Event], frame: str, seed: int) -> list[bytes]:
         blocks[0] = b"\xef\xbb\xbf" + blocks[0]
     if frame == "unterminated" and blocks:
         blocks[-1] = blocks[-1].rstrip(b"\n")
-    return _cut(blocks, frame, random.Random(seed))
+    return cut(blocks, frame, random.Random(seed))
 
 
 def _block(event: Event, number: int, frame: str) -> bytes:
@@ -75,7 +75,8 @@ def _in_odd_order(event: Event, number: int) -> bytes:
     return b"\n".join(lines[turn:] + lines[:turn]) + b"\n\n"
 
 
-def _cut(blocks: list[bytes], frame: str, chance: random.Random) -> list[bytes]:
+def cut(blocks: list[bytes], frame: str, chance: random.Random) -> list[bytes]:
+    """The HTTP chunks of these blocks, wherever the frame wants a border."""
     whole = b"".join(blocks)
     match frame:
         case "one-chunk":

@@ -24,6 +24,7 @@ from fakes.upstream.deepseek_api import DeepSeek
 from fakes.upstream.groq_api import Groq
 from fakes.upstream.http1 import Connection, Exchange, Output
 from fakes.upstream.novelai_api import NovelAI
+from fakes.upstream.ollama_api import Ollama
 from fakes.upstream.openai_api import Reply
 from fakes.upstream.scenario import parse
 from fakes.upstream.streaming import JSON, OPENAI_EVENTS, answer, for_ever, reply, stream
@@ -162,6 +163,7 @@ async def running(api: Api, port: int = 0) -> AsyncIterator[Upstream]:
 
 APIS: Final[Mapping[str, type[Api]]] = {
     "novelai": NovelAI,
+    "ollama": Ollama,
     "openai": OpenAI,
     "groq": Groq,
     "deepseek": DeepSeek,
