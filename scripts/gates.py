@@ -179,8 +179,8 @@ def _tests(report: Report, full: bool, chosen: list[str], env: Mapping[str, str]
     argv: list[str | Path] = [in_venv("python"), "-m", "pytest", "-q", "--durations=10", f"--junitxml={results}"]
     if not chosen:
         argv += ["-n", PARALLEL, "--dist=loadgroup"]
-    if not full:
-        argv += ["-m", "not full"]
+    if full:
+        argv += ["-m", "full or not full"]
     if shutil.which("node") is None:
         argv.append("--ignore=tests/typescript")
     report.run("tests", *argv, *chosen, env=env)

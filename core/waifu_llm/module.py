@@ -76,7 +76,8 @@ async def run_module(
 ) -> int:
     """Serve until told to stop; returns the exit code (0, or 130 after Ctrl-C).
 
-    Without `stop` it handles SIGTERM and Ctrl-C itself: the first drains, a second Ctrl-C ends it now.
+    Without `stop` it is a program's whole work: it can be found through its run file, and handles SIGTERM and Ctrl-C
+    itself, of which the first drains and a second Ctrl-C ends it now.
     `on_listening` gets the URL once clients can connect. Raises: ModuleError where it cannot listen.
     """
     redactor = redactor or Redactor()
@@ -97,7 +98,8 @@ async def run_module(
             host, port = await server.start()
             url = f"{'ws' if settings.server.tls_cert is None else 'wss'}://{host}:{port}"
             try:
-                write_run_file(home, url, settings.token)
+                if stop is None:
+                    write_run_file(home, url, settings.token)
                 if on_listening is not None:
                     on_listening(url)
                 await _either(stopping, server.stop_requested)

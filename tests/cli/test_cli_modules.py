@@ -140,12 +140,20 @@ def test_a_module_that_does_not_answer_is_shown_as_such(cli: Cli, deaf: str) -> 
     assert f"the module at {deaf} (pid {os.getpid()}) does not answer: " in ran.err
 
 
-def test_a_module_of_a_command_that_cannot_start_is_one_line(cli: Cli, home: Path) -> None:
+def test_a_module_that_cannot_say_where_it_is_does_not_start_and_says_so_in_one_line(cli: Cli, home: Path) -> None:
     home.mkdir()
     (home / "run").write_text("in the way")
-    ran = cli("chat", "echo", "--prompt", "x")
+    ran = cli("serve", "--port", "0")
     assert (ran.code, ran.out) == (1, "")
     assert ran.err == f"waifu-llm: the folder {home}/run cannot be made: File exists\n"
+
+
+def test_a_command_with_a_module_of_its_own_leaves_no_run_file(
+    cli: Cli, home: Path, installed: Callable[..., None]
+) -> None:
+    installed("echo")
+    assert cli("chat", "echo", "--prompt", "x").code == 0
+    assert not (home / "run").exists()
 
 
 def test_a_chat_does_without_a_module_that_does_not_answer(cli: Cli, deaf: str, installed: Callable[..., None]) -> None:

@@ -31,6 +31,7 @@ async def _main(home: Path, worker: Path) -> None:
             env: Mapping[str, str],
             on_line: Callable[[str], None] | None = None,
             silence_s: float | None = None,
+            on_terminal: bool = False,
         ) -> Completed:
             _say("run " + " ".join(argv[:3]))
 
@@ -39,7 +40,7 @@ async def _main(home: Path, worker: Path) -> None:
                 if on_line is not None:
                     on_line(line)
 
-            done = await processes.run(argv, env=env, on_line=heard, silence_s=silence_s)
+            done = await processes.run(argv, env=env, on_line=heard, silence_s=silence_s, on_terminal=on_terminal)
             _say("ended")
             return done
 

@@ -145,6 +145,7 @@ class Watched:
         env: Mapping[str, str],
         on_line: Callable[[str], None] | None = None,
         silence_s: float | None = None,
+        on_terminal: bool = False,
     ) -> Completed:
         self.commands.append(list(argv))
         self.environments.append(dict(env))
@@ -157,7 +158,7 @@ class Watched:
                     raise answer
                 return answer
         try:
-            return await self._run(argv, env=env, on_line=on_line, silence_s=silence_s)
+            return await self._run(argv, env=env, on_line=on_line, silence_s=silence_s, on_terminal=on_terminal)
         finally:
             if self._last in argv:
                 self.ended.set()

@@ -18,7 +18,7 @@ from waifu_llm.cli.quiet import log_to_file
 from waifu_llm.cli.text import size
 from waifu_llm.config import ServerSettings, Settings
 from waifu_llm.errors import ModuleError
-from waifu_llm.runfile import remove_run_file, running_modules
+from waifu_llm.runfile import running_modules
 
 LARGE_MB: Final = 200
 _LONG_STAGES: Final = ("environment", "model")
@@ -81,11 +81,6 @@ async def _own_module(context: Context, token: str) -> AsyncIterator[str]:
     listening: asyncio.Future[str] = asyncio.get_running_loop().create_future()
     stop = asyncio.Event()
 
-    def on_listening(url: str) -> None:
-        # It ends with this command: nobody else may come to lean on it.
-        remove_run_file(home)
-        listening.set_result(url)
-
     with log_to_file(home.logs, settings.log.level) as redactor:
         module = asyncio.create_task(
             run_module(
@@ -94,7 +89,7 @@ async def _own_module(context: Context, token: str) -> AsyncIterator[str]:
                 context.environ,
                 redactor=redactor,
                 catalog=context.catalog,
-                on_listening=on_listening,
+                on_listening=listening.set_result,
                 stop=stop,
             )
         )

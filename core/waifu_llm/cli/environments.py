@@ -15,10 +15,13 @@ from waifu_llm.supervision.process import Processes
 
 
 @asynccontextmanager
-async def environment_store(context: Context) -> AsyncIterator[EnvironmentStore]:
-    """The store of this home; at the end no build of this command goes on. Raises: UsageError."""
+async def environment_store(context: Context, progress: Progress | None = None) -> AsyncIterator[EnvironmentStore]:
+    """The store of this home; at the end no build of this command goes on. uv draws in the place of `progress`.
+
+    Raises: UsageError.
+    """
     settings = context.settings()
-    async with Processes() as processes:
+    async with Processes(None if progress is None else progress.drawing) as processes:
         store = EnvironmentStore(
             context.home, settings.uv, processes.run, context.environ, settings.workers.build_silence_s
         )
@@ -28,16 +31,16 @@ async def environment_store(context: Context) -> AsyncIterator[EnvironmentStore]
             await store.close()
 
 
-async def build(store: EnvironmentStore, manifests: Sequence[Manifest], done: str) -> int:
+async def build(store: EnvironmentStore, manifests: Sequence[Manifest], done: str, progress: Progress) -> int:
     """Build each; one that fails does not keep the others from it. Returns how many failed."""
     failed = 0
     for manifest in manifests:
+
+        def show(step: BuildProgress, name: str = manifest.name) -> None:
+            progress.show(f"{name}: {step.detail}", step.fraction)
+
         try:
-            with Progress() as progress:
-
-                def show(step: BuildProgress, progress: Progress = progress, name: str = manifest.name) -> None:
-                    progress.show(f"{name}: {step.detail}", step.fraction)
-
+            with progress:
                 await store.ensure(manifest, show)
         except ModuleError as error:
             failed += 1

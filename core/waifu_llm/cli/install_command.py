@@ -10,6 +10,7 @@ from waifu_llm.cli.connection import LARGE_MB
 from waifu_llm.cli.context import Context
 from waifu_llm.cli.environments import build, environment_store
 from waifu_llm.cli.output import note
+from waifu_llm.cli.progress import Progress
 from waifu_llm.cli.text import size
 from waifu_llm.environment.model import EnvironmentState
 from waifu_llm.environment.store import EnvironmentStore
@@ -24,7 +25,8 @@ def run(args: Namespace) -> int:
 
 
 async def _install(context: Context, manifests: Sequence[Manifest], *, yes: bool) -> int:
-    async with environment_store(context) as store:
+    progress = Progress()
+    async with environment_store(context, progress) as store:
         wanted = []
         for manifest in manifests:
             if store.status(manifest).state is EnvironmentState.READY:
@@ -34,7 +36,7 @@ async def _install(context: Context, manifests: Sequence[Manifest], *, yes: bool
         if not _agreed(store, wanted, yes=yes):
             note("nothing was installed")
             return 1
-        return 1 if await build(store, wanted, "installed") else 0
+        return 1 if await build(store, wanted, "installed", progress) else 0
 
 
 def _agreed(store: EnvironmentStore, manifests: Sequence[Manifest], *, yes: bool) -> bool:

@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+from collections.abc import Callable
 
 from waifu_llm.cli.text import one_line
 
@@ -38,6 +39,16 @@ class Progress:
         """Say what is soon over: on a terminal, where it will be written over, and nowhere else."""
         if self._terminal:
             self.show(detail, fraction)
+
+    @property
+    def drawing(self) -> Callable[[bytes], None] | None:
+        """How a program that draws its own progress does so in the place of ours; None where there is no terminal."""
+        return self._draw if self._terminal else None
+
+    def _draw(self, data: bytes) -> None:
+        self.done()
+        sys.stderr.buffer.write(data)
+        sys.stderr.flush()
 
     def done(self) -> None:
         """Clear the changing line: what comes next stands in its place."""

@@ -8,6 +8,7 @@ from waifu_llm.catalog import Manifest
 from waifu_llm.cli.context import Context
 from waifu_llm.cli.environments import build, environment_store
 from waifu_llm.cli.output import note
+from waifu_llm.cli.progress import Progress
 from waifu_llm.environment.model import EnvironmentState
 
 
@@ -19,7 +20,8 @@ def run(args: Namespace) -> int:
 
 
 async def _update(context: Context, manifests: Sequence[Manifest], *, named: bool) -> int:
-    async with environment_store(context) as store:
+    progress = Progress()
+    async with environment_store(context, progress) as store:
         installed = {entry.name for entry in store.installed()}
         old = []
         for manifest in manifests:
@@ -31,6 +33,6 @@ async def _update(context: Context, manifests: Sequence[Manifest], *, named: boo
         if not old:
             note("nothing is out of date")
             return 0
-        failed = await build(store, old, "up to date")
+        failed = await build(store, old, "up to date", progress)
         note("`waifu-llm prune` removes what the old ones leave")
         return 1 if failed else 0

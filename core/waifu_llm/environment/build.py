@@ -148,7 +148,13 @@ class Builder:
                 report(step)
 
         try:
-            return await self._run(command, env=self._uv_env, on_line=on_line, silence_s=self._silence_s)
+            return await self._run(
+                command,
+                env=self._uv_env,
+                on_line=on_line,
+                silence_s=self._silence_s,
+                on_terminal=report is not None,
+            )
         except TimeoutError as error:
             raise InstallFailed(
                 f"uv said nothing for {self._silence_s:.0f} s and was ended; check the network, then load it again"

@@ -100,8 +100,11 @@ class Run(Protocol):
         env: Mapping[str, str],
         on_line: Callable[[str], None] | None = None,
         silence_s: float | None = None,
+        on_terminal: bool = False,
     ) -> Completed:
         """Input is the null device. `on_line` gets each line of stderr as it comes.
+
+        With `on_terminal` its stderr may be drawn on the user's terminal, where the runner has one.
 
         Raises: TimeoutError where neither stream gave a line for `silence_s`; OSError where it cannot start.
         Cancelling it kills the whole process group and waits for its end.

@@ -89,7 +89,7 @@ class Context:
             options=dict(self.plan.options),
             preload_model_id=self.plan.preload_model_id,
         )
-        self._tell(LoadProgress("provider", "checking the credentials", None))
+        self._tell(LoadProgress("provider", "loading the provider", None))
         limit_s = self.supervisor.settings.key_check_s
         try:
             async with asyncio.timeout(limit_s) as limit:

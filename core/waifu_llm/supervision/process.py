@@ -18,6 +18,7 @@ from typing import Final, Protocol, Self
 
 from waifu_llm.environment.model import Completed
 from waifu_llm.supervision import guardian, orphans, windows_job
+from waifu_llm.supervision.screen import Screen
 
 _log = logging.getLogger(__name__)
 
@@ -185,6 +186,10 @@ class _Collector:
             for line in lines:
                 self._on_line(line.decode("utf-8", "replace").rstrip("\r"))
 
+    def drawn(self, data: bytes) -> None:
+        """What the user has seen already: kept for the case that it fails."""
+        self._keep(data)
+
     def _keep(self, data: bytes) -> None:
         self.heard.set()
         self.tail += data
@@ -197,9 +202,13 @@ class _Collector:
 
 
 class Processes:
-    """All children of one run: its marker, its guardian, and the way to start more. An async context manager."""
+    """All children of one run: its marker, its guardian, and the way to start more. An async context manager.
 
-    def __init__(self) -> None:
+    `draw` writes to the user's terminal, where there is one: commands that may use it get one of their own.
+    """
+
+    def __init__(self, draw: Callable[[bytes], None] | None = None) -> None:
+        self._draw = draw
         self._marker = secrets.token_hex(16)
         self._guardian: asyncio.subprocess.Process | None = None
         self._guardian_lock = asyncio.Lock()
@@ -226,7 +235,7 @@ class Processes:
 
     async def spawn(self, argv: Sequence[str], env: Mapping[str, str], events: ChildEvents) -> Child:
         """Start a worker with pipes on all three streams. Raises: OSError. Cancelling it leaves no process."""
-        return await self._start(argv, env, events, with_input=True)
+        return await self._start(argv, env, events, asyncio.subprocess.PIPE, asyncio.subprocess.PIPE)
 
     async def run(
         self,
@@ -235,18 +244,24 @@ class Processes:
         env: Mapping[str, str],
         on_line: Callable[[str], None] | None = None,
         silence_s: float | None = None,
+        on_terminal: bool = False,
     ) -> Completed:
         """Run one command to its end (see `environment.model.Run`)."""
         collector = _Collector(on_line)
-        child = await self._start(argv, env, collector, with_input=False)
-        try:
-            while not collector.ended.done():
-                collector.heard.clear()
-                async with asyncio.timeout(silence_s):
-                    await collector.heard.wait()
-        except BaseException:
-            await asyncio.shield(child.kill())
-            raise
+        screen = Screen(self._draw, collector.drawn) if on_terminal and self._draw is not None else None
+        with contextlib.closing(screen) if screen is not None else contextlib.nullcontext():
+            stderr = asyncio.subprocess.PIPE if screen is None else screen.child_end
+            child = await self._start(argv, env, collector, asyncio.subprocess.DEVNULL, stderr)
+            if screen is not None:
+                screen.started()
+            try:
+                while not collector.ended.done():
+                    collector.heard.clear()
+                    async with asyncio.timeout(silence_s):
+                        await collector.heard.wait()
+            except BaseException:
+                await asyncio.shield(child.kill())
+                raise
         return Completed(
             collector.ended.result(),
             collector.stdout.decode("utf-8", "replace"),
@@ -254,10 +269,10 @@ class Processes:
         )
 
     async def _start(
-        self, argv: Sequence[str], env: Mapping[str, str], events: ChildEvents, *, with_input: bool
+        self, argv: Sequence[str], env: Mapping[str, str], events: ChildEvents, stdin: int, stderr: int
     ) -> _Process:
         await self._ensure_guardian()
-        starting = asyncio.ensure_future(self._exec(argv, env, events, with_input=with_input))
+        starting = asyncio.ensure_future(self._exec(argv, env, events, stdin, stderr))
         try:
             return await asyncio.shield(starting)
         except asyncio.CancelledError:
@@ -267,7 +282,7 @@ class Processes:
             raise
 
     async def _exec(
-        self, argv: Sequence[str], env: Mapping[str, str], events: ChildEvents, *, with_input: bool
+        self, argv: Sequence[str], env: Mapping[str, str], events: ChildEvents, stdin: int, stderr: int
     ) -> _Process:
         self._starting += 1
         try:
@@ -275,7 +290,8 @@ class Processes:
                 lambda: _Process(events, self._forget),
                 *argv,
                 env={**env, guardian.VARIABLE: self._marker},
-                stdin=asyncio.subprocess.PIPE if with_input else asyncio.subprocess.DEVNULL,
+                stdin=stdin,
+                stderr=stderr,
                 start_new_session=True,
                 creationflags=_CREATION_FLAGS,
             )
