@@ -80,12 +80,16 @@ _LAST_ERRORS: Final[Mapping[str, str]] = {
 
 
 class Ollama:
-    """The program. `have`: the models it has; `memory`: those in memory, with their keep_alive; `sizes`: contexts."""
+    """The program. `have`: the models it has; `memory`: those in memory, with their keep_alive; `contexts`: theirs.
+
+    `show`: how it answers about one model: "", "refuse" or "stall".
+    """
 
     def __init__(self, installed: Sequence[str] = INSTALLED, *, refuses_think: Sequence[str] = ()) -> None:
         self.have = list(installed)
         self.memory: dict[str, object] = {}
         self.contexts: dict[str, int | None] = {}
+        self.show = ""
         self._refuses_think = refuses_think
 
     async def answer(self, exchange: Exchange, out: Output) -> None:
@@ -128,7 +132,9 @@ class Ollama:
 
     async def _show(self, exchange: Exchange, out: Output, scenario: Scenario) -> None:
         name = tagged(scenario.model)
-        if name not in self.have:
+        if self.show == "stall":
+            await out.stall()
+        if self.show == "refuse" or name not in self.have:
             await reply(out, _not_found(scenario.model))
             return
         model = LIBRARY[name]
