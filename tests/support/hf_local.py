@@ -75,8 +75,7 @@ def serving(home: Path, environments: SharedEnvironments, env: Mapping[str, str]
     """A module, as a process, in whose home hf_local is installed; nothing of the user's hub reaches it."""
     environments.install(home, NAME)
     none = {name: "" for name in os.environ if name.startswith("HF_")}
-    # One thread: on a machine that is busy, torch's threads wait for each other most of the time.
-    own = {"WAIFU_LLM_HOME": str(home), "HF_HOME": str(home / "hf"), "OMP_NUM_THREADS": "1"}
+    own = {"WAIFU_LLM_HOME": str(home), "HF_HOME": str(home / "hf")}
     with served(*flags, env=none | own | dict(env)) as module:
         yield module
 

@@ -1,11 +1,15 @@
 """hf_local through the real module, its environment and torch, on models of a few kilobytes."""
 
 import asyncio
+import json
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Final, Unpack
 
 import pytest
+from support import hf_local_inside
 from support.environments import SharedEnvironments
 from support.hf_local import NAME, log_of, patient, serving, tiny, torch_environment
 from support.tiny_models import CONTEXT, PLAIN_SAYS, SAYS
@@ -16,6 +20,7 @@ from waifu_client.errors import Interrupted, InvalidModel, InvalidPrompt, LLMErr
 from waifu_client.prompts import Params
 from waifu_client.protocol import Message
 from waifu_client.results import Answer
+from waifu_llm.environment import uv
 
 __all__ = ["tiny", "torch_environment"]
 pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group(NAME)]
@@ -308,3 +313,19 @@ async def test_many_clients_get_whole_answers_each(url: str) -> None:
 
     async with patient():
         assert await asyncio.gather(*map(ask, range(1, 21))) == [SAYS] * 20
+
+
+@pytest.fixture(scope="module")
+def inside(torch_environment: Path, tiny: Path) -> dict[str, str | None]:
+    """All checks in one process: each one's traceback, or None."""
+    argv = [str(uv.python_of(torch_environment, sys.platform)), hf_local_inside.__file__, str(tiny)]
+    done = subprocess.run(argv, capture_output=True, encoding="utf-8", check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    results: dict[str, str | None] = json.loads(done.stdout)
+    return results
+
+
+@pytest.mark.parametrize("check", ["left_while_reading", "one_model_at_a_time", "out_of_memory", "no_memory_to_load"])
+def test_inside_the_worker(inside: dict[str, str | None], check: str) -> None:
+    """Each check's docstring in `support.hf_local_inside` says what must hold."""
+    assert inside[check] is None, inside[check]

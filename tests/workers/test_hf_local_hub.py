@@ -106,6 +106,7 @@ async def test_a_pull_that_nobody_waits_for_ends_and_what_is_half_there_is_no_mo
             await llm.generate("hi", model_id="far/slow")
 
 
+@pytest.mark.full  # its library tries for twenty seconds
 async def test_a_hub_that_does_not_answer_says_nothing_about_the_model(url: str) -> None:
     error = await refused(url, "far/silent")
     assert (error.code, error.reason) == ("UNEXPECTED", "provider_down")

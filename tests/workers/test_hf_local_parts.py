@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.waiting import WAIT_S, bounded, until
-from waifu_hf_local import failures, loading
+from waifu_hf_local import failures, loading, pull_program
 from waifu_hf_local.detokenizer import Detokenizer
 from waifu_hf_local.engine import Engine
 from waifu_hf_local.library import Library, cache_folder
@@ -354,3 +354,89 @@ def test_devices_are_named_as_torch_does(device: str) -> None:
 def test_other_names_are_no_devices(device: str) -> None:
     with pytest.raises(ProviderError):
         loading.check_device(device)
+
+
+@pytest.mark.parametrize(
+    ("names", "weights"),
+    [
+        (["model.safetensors", "pytorch_model.bin"], "model*.safetensors"),
+        (["model-00001-of-00002.safetensors"], "model*.safetensors"),
+        (["pytorch_model-1.bin", "original/model.safetensors"], "pytorch_model*.bin"),
+    ],
+)
+def test_of_the_weights_one_format_is_downloaded(names: list[str], weights: str) -> None:
+    assert pull_program.wanted_files(names)[-1] == weights
+
+
+def test_without_weights_nothing_is_downloaded() -> None:
+    assert pull_program.wanted_files(["README.md", "model.gguf", "onnx/model.onnx"]) == []
+
+
+class Response:
+    def __init__(self, status_code: int) -> None:
+        self.status_code = status_code
+
+
+def hub_error(*names: str, status: int | None = None) -> Exception:
+    """An error of a class with these names, the last one is its own, as huggingface_hub would raise it."""
+    kind: type[Exception] = Exception
+    for name in names:
+        kind = type(name, (kind,), {})
+    error = kind("x")
+    if status is not None:
+        error.response = Response(status)  # type: ignore[attr-defined]  # as its own errors have it
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome"),
+    [
+        (hub_error("HfHubHTTPError", "RepositoryNotFoundError", "GatedRepoError", status=403), ("gated", 403)),
+        (hub_error("HfHubHTTPError", "RepositoryNotFoundError", status=401), ("missing", 401)),
+        (hub_error("HFValidationError"), ("missing", None)),
+        (hub_error("HfHubHTTPError", status=401), ("unauthorized", 401)),
+        (hub_error("HfHubHTTPError", status=503), ("otherwise", 503)),
+        (hub_error("LocalEntryNotFoundError"), ("unreachable", None)),
+        (hub_error("TransportError", "ConnectError"), ("unreachable", None)),
+        (ConnectionResetError("x"), ("unreachable", None)),
+        (OSError(28, "No space left on device"), ("disk_full", None)),
+        (ValueError("a/b"), ("useless", None)),
+        (RuntimeError("x"), ("otherwise", None)),
+    ],
+)
+def test_each_failure_of_a_download_has_its_word(error: Exception, outcome: tuple[str, int | None]) -> None:
+    assert pull_program.outcome_of(error) == outcome
+
+
+def test_a_bar_says_how_many_bytes_there_are_and_nothing_of_other_bars(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lines: list[dict[str, object]] = []
+    monkeypatch.setattr(pull_program, "say", lambda **line: lines.append(line))
+    monkeypatch.setattr(pull_program.Bar, "_told", 0.0)
+    files = pull_program.Bar(["a", "b"], unit="it")
+    assert list(files) == ["a", "b"] and files.n == 2
+    with pull_program.Bar(unit="B", total=0, name="snapshot_download.transfer") as other:
+        other.update(5)
+    with pull_program.Bar(unit="B", total=10, initial=2, name="snapshot_download") as bar:
+        bar.set_description("x", refresh=False)
+        bar.update(3)
+        bar.update(None)
+    with pull_program.Bar.get_lock():
+        pull_program.Bar.set_lock(None)
+    assert lines == [{"type": "step", "done": 5, "total": 10}]
+
+
+@pytest.mark.parametrize(
+    ("model_id", "begun", "offline", "words"),
+    [
+        ("o/m", False, False, "not on this machine; run: hf download o/m, or load with pull: true"),
+        ("o/m", True, True, "only partly on this machine; offline is set"),
+        ("/a/b", False, False, "the folder /a/b holds no whole model"),
+        ("C:\\a", False, False, "holds no whole model"),
+    ],
+)
+def test_a_model_that_is_not_here_says_what_to_do(model_id: str, begun: bool, offline: bool, words: str) -> None:
+    failed = failures.not_here(model_id, begun=begun, offline=offline)
+    assert failed.code is Code.INVALID_MODEL
+    assert words in failed.message

@@ -2,7 +2,8 @@
 
 import threading
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Final
 
 from waifu_hf_local.detokenizer import Detokenizer
@@ -35,6 +36,28 @@ def speak(loaded: Loaded, request: GenerateRequest, emit: Callable[[str], None],
     raise failure
 
 
+class _Left(Exception):
+    """Nobody wants more."""
+
+
+@contextmanager
+def _leaving(loaded: Loaded, gone: threading.Event) -> Iterator[None]:
+    """Leave between two layers: reading a long prompt is one step, which may take a minute without a GPU."""
+
+    def look(*_: Any) -> None:
+        if gone.is_set():
+            raise _Left
+
+    handles = [layer.register_forward_pre_hook(look) for layer in loaded.layers]
+    try:
+        yield
+    except _Left:
+        pass
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
 def _speak(loaded: Loaded, request: GenerateRequest, emit: Callable[[str], None], gone: threading.Event) -> Finish:
     import torch
 
@@ -42,8 +65,6 @@ def _speak(loaded: Loaded, request: GenerateRequest, emit: Callable[[str], None]
     room = _room(loaded, len(prompt.ids), request.params.max_output_length)
     ends = _ends(loaded, request.params.stop_ids)
     listener = _Listener(loaded.tokenizer, prompt, ends, emit)
-    if gone.is_set():
-        return Finish("stop")
     if request.params.seed is not None:
         torch.manual_seed(request.params.seed % 2**63)
     else:
@@ -53,7 +74,7 @@ def _speak(loaded: Loaded, request: GenerateRequest, emit: Callable[[str], None]
         return torch.full((ids.shape[0],), gone.is_set() or listener.full, dtype=torch.bool, device=ids.device)
 
     ids = torch.tensor([prompt.ids], dtype=torch.long, device=loaded.model.device)
-    with torch.inference_mode():
+    with torch.inference_mode(), _leaving(loaded, gone):
         loaded.model.generate(
             input_ids=ids,
             attention_mask=torch.ones_like(ids),

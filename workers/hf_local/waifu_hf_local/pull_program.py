@@ -11,6 +11,7 @@ from typing import Any, Final
 
 _ALWAYS: Final = ("*.json", "*.jinja", "*.txt", "*.model", "*.tiktoken")
 _INTERVAL_S: Final = 0.2
+_OUT: Final = sys.stdout
 
 
 class Bar:
@@ -22,7 +23,8 @@ class Bar:
         self.total = total
         self.n = initial
         self._items = args[0] if args else named.get("iterable")
-        self._counts = str(named.get("name", "")).endswith(".transfer") is False and named.get("unit") == "B"
+        # Of the two that count bytes the one of what was written: the other one leaves out what was there before.
+        self._counts = named.get("unit") == "B" and not str(named.get("name")).endswith(".transfer")
 
     def update(self, n: float | None = 1) -> None:
         """`n` more."""
@@ -66,8 +68,8 @@ class _NoLock:
 
 def say(**line: object) -> None:
     """One line out, at once."""
-    sys.stdout.write(json.dumps(line) + "\n")
-    sys.stdout.flush()
+    _OUT.write(json.dumps(line) + "\n")
+    _OUT.flush()
 
 
 def wanted_files(names: list[str]) -> list[str]:
@@ -122,6 +124,8 @@ def outcome_of(error: Exception) -> tuple[str, int | None]:
 def main() -> None:
     """Read the order, download, say how it ended."""
     order = json.load(sys.stdin)
+    # Whatever a library prints belongs into the log.
+    sys.stdout = sys.stderr
     try:
         download(order["model"], order["cache"], order["token"])
     except Exception as error:
