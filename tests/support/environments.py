@@ -23,7 +23,8 @@ from waifu_llm.supervision.process import Processes
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 ROOTS: Final = (ROOT / "workers", ROOT / "gateways")
-FAKE: Final = ROOT / "tests" / "fakes" / "worker"
+FAKES: Final = ROOT / "tests" / "fakes"
+FAKE: Final = FAKES / "worker"
 COVERAGE: Final = "COVERAGE_PROCESS_START"
 SILENCE_S: Final = 900.0
 COMPILE_S: Final = 60.0
@@ -37,10 +38,11 @@ _PTH: Final = (
 
 
 def catalog() -> Catalog:
-    """The module's own workers and gateways, and the tests' misbehaving worker, called fake."""
+    """The module's own workers and gateways, the tests' misbehaving worker, called fake, and two that contradict."""
     own = Catalog.read(ROOTS)
     fake = replace(read_manifest(FAKE), name="fake")
-    return Catalog({manifest.name: manifest for manifest in (*own.all(), fake)}, own.broken)
+    contradicting = [read_manifest(folder) for folder in sorted(FAKES.glob("contradiction_*"))]
+    return Catalog({manifest.name: manifest for manifest in (*own.all(), fake, *contradicting)}, own.broken)
 
 
 class SharedEnvironments:
