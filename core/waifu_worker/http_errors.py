@@ -312,7 +312,7 @@ _VALUE_WORDS: Final = re.compile(
     r"|(?:must|should) be (?:less|greater|between|at most|at least|in the range)",
     re.IGNORECASE,
 )
-_NAMED: Final = re.compile(r"\b(?:parameters?|arguments?|fields?|not supported on this model):? (\w+)", re.IGNORECASE)
+_NAMED: Final = re.compile(r"\b(?:parameters?|arguments?|fields?|supported on this model):? (\w+)", re.IGNORECASE)
 _COMMON_WORDS: Final = frozenset({"stop", "seed", "think", "thinking"})
 
 

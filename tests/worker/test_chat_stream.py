@@ -219,3 +219,42 @@ def test_an_answer_without_a_word_says_why() -> None:
     with pytest.raises(ProviderError) as caught:
         answer.finish(200, ())
     assert (caught.value.code, caught.value.reason) == (Code.INVALID_PROMPT, "refused")
+
+
+def test_content_in_parts_is_the_text_in_it_without_what_the_model_thinks() -> None:
+    thought = {"type": "thinking", "thinking": [{"type": "text", "text": "Hm"}]}
+    stream = [
+        delta(content=[thought]),
+        delta(content=[thought, {"type": "text", "text": "a"}, {"type": "text"}, "odd", {"type": "text", "text": "b"}]),
+        event(choices=[{"index": 0, "message": {"content": [{"type": "text", "text": "c"}]}}]),
+        delta(content="d"),
+        delta(reason="stop", content=[]),
+    ]
+    answer = reader()
+    assert answer.feed(b"".join(stream)) == ["ab", "c", "d"]
+    assert answer.ended
+
+
+@pytest.mark.parametrize("odd", ["7", "[]", '{"choices":7}', '{"choices":[7]}', '{"choices":[{"delta":[]}]}'])
+def test_an_event_of_another_shape_is_no_part_of_an_answer(odd: str) -> None:
+    answer = reader()
+    assert answer.feed(f"data: {odd}\n\n".encode()) == []
+    assert answer.failure is not None
+
+
+@pytest.mark.parametrize(
+    ("texts", "thinks"),
+    [
+        (["<th", "ink>Hm"], True),
+        (["\n", "<think>"], True),
+        (["Hi <think>"], False),
+        (["<thinking"], False),
+        ([" " * 40, "<think>"], False),
+        ([], False),
+    ],
+)
+def test_thinking_at_the_beginning_of_the_text_is_noticed(texts: list[str], thinks: bool) -> None:
+    answer = reader()
+    for text in texts:
+        answer.feed(delta(content=text))
+    assert answer.thinks_in_text is thinks

@@ -67,3 +67,34 @@ def test_what_is_remembered_of_models_is_bounded() -> None:
         learnt.add_refused("https://a", f"m{number}", "stop")
     assert learnt.refused("https://a", "m1024") == {"stop"}
     assert learnt.refused("https://a", "m0") == NOTHING
+
+
+def test_raw_text_has_the_older_name_of_the_length() -> None:
+    fields = Dialect(title="Acme").for_text().fields(PARAMS, NOTHING)
+    assert fields["max_tokens"] == 7
+    assert "max_completion_tokens" not in fields
+
+
+def test_what_a_service_takes_and_does_nothing_with_is_not_sent_and_named() -> None:
+    dialect = Dialect(title="Acme", samplers={"top_p": "top_p"}, without=frozenset(("temperature", "top_p")))
+    sent = dialect.fields(PARAMS, NOTHING)
+    assert not {"temperature", "top_p"} & set(sent)
+    assert dialect.ignored(PARAMS, sent) == ("temperature", "top_p", "top_k")
+
+
+def test_models_that_think_in_their_text_get_fields_of_their_own() -> None:
+    dialect = Dialect(title="Acme", thinking_extra={"reasoning_format": "hidden"})
+    assert "reasoning_format" not in dialect.fields(PARAMS, NOTHING)
+    assert dialect.fields(PARAMS, NOTHING, thinks=True)["reasoning_format"] == "hidden"
+    assert "reasoning_format" not in dialect.fields(PARAMS, frozenset({"reasoning_format"}), thinks=True)
+
+
+def test_a_thinker_is_one_at_its_address_only_and_their_number_is_bounded() -> None:
+    learnt = Learnt()
+    learnt.add_thinker("https://a", "m")
+    assert learnt.thinks("https://a", "m")
+    assert not learnt.thinks("https://b", "m")
+    for number in range(1024):
+        learnt.add_thinker("https://a", f"m{number}")
+    assert not learnt.thinks("https://a", "m")
+    assert learnt.thinks("https://a", "m1023")

@@ -10,6 +10,7 @@ from waifu_worker.http_errors import (
     details_of,
     failure,
     read_details,
+    read_plain,
     refused_field,
     refuses_only_value,
     retry_after_ms,
@@ -51,6 +52,55 @@ def test_every_form_of_an_error_body_is_read(body: object, details: ErrorDetails
 @pytest.mark.parametrize("body", [b"", b"<html>", b"\xff", b"[" * 5000])
 def test_a_body_that_is_no_json_has_no_details(body: bytes) -> None:
     assert read_details(body) is None
+
+
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        (b" 404 page not found\n", "404 page not found"),
+        (b"", ""),
+        (b"\n<!DOCTYPE html>", ""),
+        (b"x" * 9000, "x" * 2000),
+    ],
+)
+def test_a_body_of_plain_text_is_its_own_message_and_a_web_page_is_none(body: bytes, text: str) -> None:
+    assert read_plain(body) == text
+    assert Refusal(500, None, plain=text).said == ErrorDetails(message=text)
+
+
+@pytest.mark.parametrize(
+    ("status", "plain", "code"),
+    [
+        (404, "404 page not found", Code.UNEXPECTED),
+        (404, "model 'm' not found", Code.INVALID_MODEL),
+        (403, "error code: 1010", Code.UNEXPECTED),
+        (422, "messages[0].role: unknown variant `wizard`", Code.INVALID_PROMPT),
+        (400, "This model's maximum context length is 5", Code.INVALID_PROMPT),
+        (400, "Invalid API key", Code.AUTHORIZATION),
+        (500, "Internal Server Error", Code.UNEXPECTED),
+    ],
+)
+def test_plain_text_is_understood_where_it_can_be(status: int, plain: str, code: Code) -> None:
+    error = failure(UPSTREAM, Refusal(status, None, model="m", plain=plain))
+    assert error.code is code
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "code"),
+    [
+        (400, "Incorrect API key provided: gs***tF.", Code.AUTHORIZATION),
+        (400, "API key not valid. Please pass a valid API key.", Code.AUTHORIZATION),
+        (498, "invalid api token", Code.AUTHORIZATION),
+        (498, "Flex tier capacity exceeded", Code.UNEXPECTED),
+        (400, "m is not a valid model ID", Code.INVALID_MODEL),
+        (400, "Invalid model: m", Code.INVALID_MODEL),
+        (404, "No endpoints found for m.", Code.INVALID_MODEL),
+        (400, "The model `m` does not support chat completions", Code.INVALID_MODEL),
+        (400, "Content Exists Risk", Code.INVALID_PROMPT),
+    ],
+)
+def test_what_services_say_in_words_alone_is_understood(status: int, message: str, code: Code) -> None:
+    assert failure(UPSTREAM, Refusal(status, ErrorDetails(message), model="m")).code is code
 
 
 @pytest.mark.parametrize(
@@ -161,6 +211,8 @@ SENT = ("temperature", "stop", "seed", "max_tokens", "stream_options")
         (400, ErrorDetails("property `stop` is unsupported, see temperature"), "stop"),
         (400, ErrorDetails("max_tokens is not allowed"), "max_tokens"),
         (400, ErrorDetails("please stop"), None),
+        (400, ErrorDetails("Model m does not support parameter stop."), "stop"),
+        (400, ErrorDetails("Argument not supported on this model: stop"), "stop"),
         (400, ErrorDetails("The model `seed` does not exist"), None),
         (400, ErrorDetails("temperature is over the context length"), None),
         (400, None, None),
@@ -185,3 +237,16 @@ def test_a_complaint_about_a_parameter_names_it(status: int, details: ErrorDetai
 )
 def test_a_refused_value_is_told_from_a_refused_parameter(code: str, only: bool) -> None:
     assert refuses_only_value(Refusal(400, ErrorDetails(code=code))) is only
+
+
+@pytest.mark.parametrize(
+    ("message", "only"),
+    [
+        ("Invalid max_tokens value, the valid range of max_tokens is [1, 8192]", True),
+        ("Input should be less than or equal to 2", True),
+        ("max_tokens is too large", True),
+        ("Unsupported parameter: max_tokens", False),
+    ],
+)
+def test_a_refused_value_is_told_by_words_where_there_is_no_code(message: str, only: bool) -> None:
+    assert refuses_only_value(Refusal(400, ErrorDetails(message))) is only
