@@ -169,6 +169,22 @@ async def test_models_that_tell_nothing_of_themselves_are_listed_all_the_same(
     assert models[0].size_bytes == LIBRARY[INSTALLED[0]].size
 
 
+async def test_an_ollama_without_any_model_says_how_to_get_one(program: Ollama, upstream: Upstream) -> None:
+    program.have.clear()
+    async with Driver(provider_class("ollama")) as driver:
+        done = await load(driver, upstream)
+    assert not done.models
+    assert "ollama pull" in (done.warning or "")
+
+
+async def test_what_is_known_of_models_is_bounded(upstream: Upstream, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(daemon, "_MOST_DETAILS", 2)
+    async with Driver(provider_class("ollama")) as driver:
+        for _ in range(2):
+            models = (await load(driver, upstream)).models or ()
+            assert all(model.context for model in models)
+
+
 async def test_a_request_has_everything_under_ollamas_names(upstream: Upstream) -> None:
     samplers = {
         "top_p": 0.5, "top_k": 4, "min_p": 0.1, "repeat_penalty": 1.1, "repeat_last_n": 64, "presence_penalty": 0.25,
@@ -370,6 +386,7 @@ async def test_a_pull_that_is_cancelled_stops(upstream: Upstream, program: Ollam
         ("nobody", Code.INVALID_MODEL, None),
         ("phi4;fail=no-end", Code.UNEXPECTED, "truncated"),
         ("phi4;fail=cut", Code.UNEXPECTED, "truncated"),
+        ("phi4;fail=broken-json", Code.UNEXPECTED, "truncated"),
         ("phi4;fail=error-event", Code.UNEXPECTED, None),
         ("phi4;fail=endless-event", Code.UNEXPECTED, None),
         ("phi4;fail=endless-error", Code.UNEXPECTED, "provider_down"),

@@ -113,7 +113,7 @@ class NovelAI:
             body = exchange.json()
             assert isinstance(body, dict)
             scenario = parse(body["model"])
-        except (AssertionError, ValueError, KeyError, TypeError) as problem:
+        except (AssertionError, AttributeError, ValueError, KeyError, TypeError) as problem:
             await reply(out, error(400, f"could not read the request: {problem!r}"))
             return
         older = exchange.path.startswith("/ai/")

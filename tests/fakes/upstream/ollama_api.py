@@ -119,7 +119,7 @@ class Ollama:
             body = exchange.json()
             assert isinstance(body, dict)
             scenario = parse(body["model"])
-        except (AssertionError, ValueError, KeyError, TypeError) as problem:
+        except (AssertionError, AttributeError, ValueError, KeyError, TypeError) as problem:
             await reply(out, error(400, f"invalid request: {problem!r}"))
             return
         match exchange.path:
@@ -295,7 +295,9 @@ def _end(scenario: Scenario, text: str, count: int, *, chat: bool, cut_off: bool
     reason = "length" if cut_off else scenario.reason
     end: Json = {**_shell(scenario, text, chat=chat), "done": True, "done_reason": reason}
     if scenario.end == "only-done":
+        # As older versions do, and those that stand in for Ollama.
         del end["done_reason"]
+        return end
     return {**end, "total_duration": 9, "prompt_eval_count": 9, "eval_count": count}
 
 

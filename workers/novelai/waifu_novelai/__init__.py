@@ -37,7 +37,7 @@ NOVELAI: Final = Dialect(
 CHAT_MODELS: Final = ("glm-4-6", "xialong-v1")
 KNOWN: Final = (
     *(ModelInfo(id=name, kind="chat", owner="novelai") for name in CHAT_MODELS),
-    *(ModelInfo(id=family.newest, kind="text", owner="novelai", context=8192) for family in FAMILIES),
+    *(ModelInfo(id=family.newest, kind="text", owner="novelai") for family in FAMILIES),
 )
 
 

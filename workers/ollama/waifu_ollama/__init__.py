@@ -24,12 +24,10 @@ TITLE: Final = "Ollama"
 # A worker that ends has about a second for all it has to close.
 _UNLOAD_S: Final = 0.8
 _THINK: Final = "think"
-
-
-class Provider(Interface):
-    """One Ollama, and the model in its memory that this load put there."""
-
-    samplers = frozenset(SAMPLERS)
+_NO_MODELS: Final = (
+    "Ollama has no models yet: fetch one, such as with: ollama pull llama3.2, or load with preload_model_id and"
+    " pull: true"
+)
     takes_prompt = True
     thinks_in_text = True
     _learnt: ClassVar[Learnt] = Learnt()
@@ -52,7 +50,7 @@ class Provider(Interface):
         models = await daemon.models()
         asked = request.preload_model_id
         if not asked:
-            return LoadResult(models)
+            return LoadResult(models, None if models else _NO_MODELS)
         if settings.pull and tagged(asked) not in {tagged(model.id) for model in models}:
             await self._pull(daemon, asked, request.report)
             models = await daemon.models()
