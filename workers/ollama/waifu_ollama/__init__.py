@@ -28,6 +28,12 @@ _NO_MODELS: Final = (
     "Ollama has no models yet: fetch one, such as with: ollama pull llama3.2, or load with preload_model_id and"
     " pull: true"
 )
+
+
+class Provider(Interface):
+    """One Ollama, and the model in its memory that this load put there."""
+
+    samplers = frozenset(SAMPLERS)
     takes_prompt = True
     thinks_in_text = True
     _learnt: ClassVar[Learnt] = Learnt()
