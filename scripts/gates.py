@@ -163,7 +163,12 @@ def _fill_cache(report: Report, chosen: list[Path]) -> None:
 
 def _one_worker(report: Report, worker: str, full: bool, pytest: list[str]) -> None:
     folder = ROOT / "workers" / worker
-    tests = sorted((ROOT / "tests" / "workers").glob(f"test_{worker}*.py"))
+    longer = tuple(f"test_{name}" for name in worker_names() if name != worker and name.startswith(worker))
+    tests = [
+        file
+        for file in sorted((ROOT / "tests" / "workers").glob(f"test_{worker}*.py"))
+        if not longer or not file.name.startswith(longer)
+    ]
     _lint(report, [folder, *tests])
     _types(report, [folder, *tests])
     _fill_cache(report, [folder])

@@ -66,7 +66,7 @@ class ModuleContract:
 
     @pytest.mark.parametrize("after", [1, 4])
     async def test_an_interrupt_in_the_middle_reaches_the_service(
-        self, llm: Client, upstream: Upstream, after: int, record_property: Callable[[str, object], None]
+        self, llm: Client, upstream: Upstream, after: int, record_testsuite_property: Callable[[str, object], None]
     ) -> None:
         number = len(upstream.exchanges)
         async with bounded():
@@ -77,7 +77,9 @@ class ModuleContract:
             start = time.monotonic()
             assert await llm.interrupt() == [stream.request_id]
             assert await ended(upstream, number) in ("eof", "reset")
-            record_property("interrupt_ms", round((time.monotonic() - start) * 1000, 1))
+            record_testsuite_property(
+                f"{self.described.provider}, chunk {after}: interrupt_ms", round((time.monotonic() - start) * 1000, 1)
+            )
             with pytest.raises(Interrupted):
                 _ = [chunk async for chunk in pieces]
             assert (await llm.generate("Hi", model_id=self.model())).text == WORDS
