@@ -11,10 +11,12 @@ from support.contract import USER, Described, ProviderContract, ended, failure, 
 from support.providers import WORKERS, provider_class
 from support.waiting import bounded
 from waifu_novelai import Provider
+from waifu_novelai.events import TokenReader
 
 from waifu_llm.catalog import KeyNeed, read_manifest
 from waifu_worker import __version__
 from waifu_worker.testing import Answer, Driver
+from waifu_worker.upstream import Upstream as UpstreamName
 from waifu_worker.wire import ChatMessage, Code, Done, Params
 
 ERRORS = {
@@ -322,6 +324,22 @@ async def test_too_much_text_for_the_older_route_is_an_invalid_prompt(driver: Dr
     failed = await failure(driver.generation([long], Params(model_id=KAYRA)))
     assert failed.error is Code.INVALID_PROMPT
     assert "40000" in failed.message
+
+
+async def test_an_answer_in_one_piece_may_be_empty_and_none_may_be_endless(driver: Driver) -> None:
+    assert (await ask(driver, f"{KAYRA};say=empty;fail=plain-json")).text == ""
+    reader = TokenReader(UpstreamName("NovelAI", "http://host"), KAYRA)
+    while not reader.over:
+        assert reader.feed(b"{" + b" " * 65536) == []
+    assert reader.failure is not None
+    assert "never ends" in reader.failure.message
+
+
+async def test_an_event_of_another_kind_is_none_of_ours() -> None:
+    reader = TokenReader(UpstreamName("NovelAI", "http://host"), KAYRA)
+    assert reader.feed(b'event: ping\ndata: still here\n\ndata: {"token": "x", "final": true}\n\n') == ["x"]
+    assert reader.ended
+    assert reader.feed(b'data: {"token": "after the end"}\n\n') == []
 
 
 async def test_a_stop_in_the_text_frees_the_account(driver: Driver, upstream: Upstream) -> None:

@@ -333,6 +333,13 @@ async def test_a_preload_that_cannot_be_fails_the_load(
     assert "phi4:latest" not in program.have
 
 
+async def test_a_preload_that_fails_leaves_alone_what_was_in_memory_before(program: Ollama, upstream: Upstream) -> None:
+    program.memory["huge:70b"] = "24h"
+    async with Driver(provider_class("ollama")) as driver:
+        assert (await refused(driver, upstream, "huge:70b")).reason == "out_of_memory"
+    assert "huge:70b" in program.memory
+
+
 async def test_a_preload_that_is_cancelled_is_taken_out_again(program: Ollama, upstream: Upstream) -> None:
     async with Driver(provider_class("ollama")) as driver:
         message = Load(id=0, ctx=1, options={"base_url": upstream.url}, preload_model_id=f"{LLAMA};fail=silent")

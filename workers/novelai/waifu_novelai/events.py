@@ -8,7 +8,7 @@ import msgspec
 from waifu_worker.framing import DECODE_ERRORS
 from waifu_worker.http_errors import Refusal, details_of, failure
 from waifu_worker.provider import ProviderError
-from waifu_worker.sse import Event, EventSplitter, EventTooLong
+from waifu_worker.sse import MAX_EVENT_BYTES, Event, EventSplitter, EventTooLong
 from waifu_worker.upstream import Upstream
 from waifu_worker.wire import Code
 
@@ -38,6 +38,9 @@ class TokenReader:
         self._model = model
         self._splitter = EventSplitter()
         self._cut = False
+        # What began like JSON: an answer, or an error, in one piece. The content type is not to be relied upon.
+        self._whole: bytearray | None = None
+        self._begun = False
 
     @property
     def over(self) -> bool:
@@ -46,23 +49,24 @@ class TokenReader:
 
     def feed(self, data: bytes) -> list[str]:
         """The pieces of text in one read of the stream."""
+        if not self._begun and not data.isspace():
+            self._begun = True
+            self._whole = bytearray() if data.lstrip().startswith(b"{") else None
+        if self._whole is not None:
+            self._whole += data
+            if len(self._whole) > MAX_EVENT_BYTES:
+                self._fail("NovelAI sends an answer that never ends")
+            return []
         try:
-            events = self._splitter.feed(data)
+            return self._texts(self._splitter.feed(data))
         except EventTooLong as error:
             self._fail(f"NovelAI sends what never ends ({error})")
             return []
-        return self._texts(events)
 
     def end(self) -> list[str]:
         """The text in what the end of the stream leaves; half an event is no failure but a cut."""
         self._cut = True
-        return self._texts(self._splitter.finish())
-
-    def whole(self, body: bytes) -> list[str]:
-        """The text of an answer, or the error, that came as one JSON body."""
-        texts = self._texts([(b"", body)])
-        self.ended = True
-        return texts
+        return self._texts(self._splitter.finish() if self._whole is None else [(b"", bytes(self._whole))])
 
     def _texts(self, events: list[Event]) -> list[str]:
         texts: list[str] = []
@@ -93,7 +97,7 @@ class TokenReader:
         if text:
             self.tokens += 1
             texts.append(text)
-        self.ended = self.ended or bool(token.final)
+        self.ended = self.ended or bool(token.final) or token.output is not None
 
     def _failed(self, data: bytes) -> None:
         try:

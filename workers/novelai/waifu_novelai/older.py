@@ -145,8 +145,6 @@ class OlderRoute:
             response.close()
 
     async def _read(self, response: Response, reader: TokenReader) -> list[str]:
-        if response.content_type == "application/json":
-            return reader.whole(await self._client.read(response))
         try:
             data = await response.content.readany()
         except self._client.network_errors as error:
