@@ -2,12 +2,12 @@
 
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 import pytest
 
-from waifu_llm.catalog import BrokenManifest, Catalog, Declaration, Manifest, Option
+from waifu_llm.catalog import BrokenManifest, Catalog, Declaration, Manifest, Option, OptionType
 from waifu_llm.config import Settings, flags_from, resolve
 from waifu_llm.config.example import _toml, example_text
 from waifu_llm.config.settings import HELP, SECTIONS
@@ -59,7 +59,9 @@ CATALOG = Catalog(
     {
         "openai": manifest(
             "openai",
-            base_url=Option("string", ""),
+            base_url=Option("url", ""),
+            host=Option("host", ""),
+            organization=Option("string", ""),
             retries=Option("integer", ""),
             mode=Option("string", "", choices=("fast", "slow")),
             stream=Option("boolean", ""),
@@ -202,6 +204,13 @@ def test_a_file_that_is_no_toml_is_one_sentence_with_the_line(root: Path, file: 
         ),
         ("[provider.bare]\nx = 1", "FILE, line 2: [provider.bare] has no option x; it has: none"),
         ("[provider.openai]\nretries = '3'", "FILE, line 2: retries: '3' is not a whole number"),
+        ("[provider.openai]\nhost = 3", "FILE, line 2: host: 3 is not an address"),
+        ("[provider.openai]\nbase_url = 3", "FILE, line 2: base_url: 3 is not a URL such as https://host/v1"),
+        ("[provider.openai]\nbase_url = 'x/v1'", "FILE, line 2: base_url: 'x/v1' is not a URL such as https://host/v1"),
+        (
+            "[provider.openai]\nbase_url = 'http://['",
+            "FILE, line 2: base_url: 'http://[' is not a URL such as https://host/v1",
+        ),
         ("[provider.openai]\nmode = 'warp'", "FILE, line 2: mode: 'warp' is not one of fast, slow"),
         ("[gateway.http]\nenabled = 'yes'", "FILE, line 2: enabled: 'yes' is not true or false"),
         (
@@ -218,6 +227,8 @@ def test_options_that_fit_their_manifests_are_taken(root: Path) -> None:
     file = """
         [provider.openai]
         base_url = "https://example.org"
+        host = "my-server:1234"
+        organization = "mine"
         retries = 3
         mode = "slow"
         stream = false
@@ -233,6 +244,29 @@ def test_options_that_fit_their_manifests_are_taken(root: Path) -> None:
     assert settings.provider["openai"]["ratio"] == 2
     assert settings.provider["broken"] == {"anything": 1}
     assert settings.gateway == {"http": {"enabled": True, "port": 9}}
+
+
+def test_every_type_of_option_can_stand_in_the_file(root: Path) -> None:
+    """The types url and host were unknown here: a base_url in the file ended every command with exit code 3 (#2)."""
+    values = {
+        "string": "'x'",
+        "url": "'https://example.org/v1'",
+        "host": "'example.org'",
+        "integer": "1",
+        "number": "0.5",
+        "boolean": "true",
+        "list": "['x']",
+    }
+    options: dict[str, Option] = {kind: Option(kind, "") for kind in get_args(OptionType)}
+    file = "[provider.any]\n" + "".join(f"{kind} = {values[kind]}\n" for kind in options)
+    settled = settle(root, file, catalog=Catalog({"any": manifest("any", "worker", **options)}, {}))
+    assert set(settled.provider["any"]) == set(options)
+
+
+def test_the_option_that_the_commented_file_shows_can_be_taken_as_it_is(root: Path) -> None:
+    shown = example_text().partition("# [provider.")[2].replace("\n# ", "\n")
+    settings = settle(root, f"[provider.{shown}", catalog=Catalog.read())
+    assert settings.provider == {"openai": {"base_url": "https://llm.example.org/v1"}}
 
 
 def test_a_wrong_flag_is_named(root: Path) -> None:

@@ -4,10 +4,11 @@ import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import msgspec
 
-from waifu_llm.catalog import Catalog, Option
+from waifu_llm.catalog import Catalog, Option, OptionType
 from waifu_llm.config.settings import NAMED_SECTIONS, SECTIONS, Host, LogLevel, Port, Positive, Seconds
 
 _EXPECTED: Final[dict[object, str]] = {
@@ -20,8 +21,10 @@ _EXPECTED: Final[dict[object, str]] = {
     Seconds: "seconds, a number over 0",
     LogLevel: "debug, info, warning or error",
 }
-_OPTION_TYPES: Final[dict[str, tuple[type, str]]] = {
+_OPTION_TYPES: Final[dict[OptionType, tuple[Any, str]]] = {
     "string": (str, "a text"),
+    "url": (str, "a URL such as https://host/v1"),
+    "host": (str, "an address"),
     "integer": (int, "a whole number"),
     "number": (float, "a number"),
     "boolean": (bool, "true or false"),
@@ -126,9 +129,20 @@ def _check_option(option: Option, value: object) -> str | None:
         msgspec.convert(value, kind)
     except msgspec.ValidationError:
         return f"{_shown(value)} is not {expected}"
+    if option.type == "url" and not _is_url(str(value)):
+        return f"{_shown(value)} is not {expected}"
     if option.choices and value not in option.choices:
         return f"{_shown(value)} is not one of {', '.join(option.choices)}"
     return None
+
+
+def _is_url(text: str) -> bool:
+    """As far as it can be told from the form; what it may name is decided by each load."""
+    try:
+        url = urlsplit(text.strip())
+    except ValueError:
+        return False
+    return url.scheme in {"http", "https"} and bool(url.hostname)
 
 
 def _shown(value: object) -> str:
