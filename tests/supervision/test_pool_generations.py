@@ -205,6 +205,29 @@ async def test_a_cancel_while_the_worker_starts_never_reaches_the_worker(bench: 
     assert sink.endings == []
 
 
+async def test_a_generation_that_is_ended_twice_while_its_worker_starts_gives_one_place_back(
+    make_bench: MakeBench,
+) -> None:
+    bench = make_bench(limits=LimitSettings(running=2, queued=9))
+    load, process = await loaded(bench)
+    process.exit(1)
+    generation = bench.pool.generate(load, job(), "c", RecordingSink())
+    await bench.spawn.next_process()
+    bench.pool.cancel(generation)
+    async with bounded():
+        await asyncio.gather(bench.pool.unload("fake"), bench.pool.unload("fake"))
+    sinks = [RecordingSink() for _ in range(3)]
+    for sink in sinks:
+        bench.pool.generate(load, job(), "c", sink)
+    (worker,) = bench.pool.workers()
+    assert (worker.running, worker.queued) == (2, 1)
+    process = await bench.spawn.loaded()
+    for _ in sinks:
+        process.say(wire.Done(id=(await process.next_sent(wire.Generate)).id))
+    for sink in sinks:
+        assert (await sink.ending()).failure is None
+
+
 async def test_requests_beyond_the_places_wait_their_turn_and_beyond_the_queue_are_refused(
     make_bench: MakeBench,
 ) -> None:

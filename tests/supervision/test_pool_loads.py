@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 from support.fake_process import FakeProcess
-from support.pool_bench import Bench, MakeBench
+from support.pool_bench import Bench, MakeBench, RecordingSink, job
 from support.waiting import bounded
 
 from waifu_llm.errors import (
@@ -284,6 +284,52 @@ async def test_a_context_is_forgotten_when_its_last_holder_left_while_others_sta
     bench.pool.release("b")
     assert (await process.next_sent(wire.Unload)).ctx == message.ctx
     assert not process.ended
+
+
+async def test_a_forgotten_context_that_was_loaded_last_is_loaded_again_for_whoever_shares_it(
+    make_bench: MakeBench,
+) -> None:
+    bench = make_bench(idle_s=0.01)
+    process = await load(bench, "a")
+    task = asyncio.ensure_future(bench.pool.load(bench.fields(num_ctx=9), "b"))
+    message = await process.next_sent(wire.Load)
+    process.say(wire.Done(id=message.id, models=()))
+    async with bounded():
+        last = await task
+    bench.pool.release("b")
+    await process.next_sent(wire.Unload)
+    sink = RecordingSink()
+    bench.pool.generate(last, job(), "someone", sink)
+    again = await process.next_sent(wire.Load)
+    assert again.ctx == message.ctx
+    process.say(wire.Done(id=again.id, models=()))
+    process.say(wire.Done(id=(await process.next_sent(wire.Generate)).id))
+    assert (await sink.ending()).failure is None
+
+
+async def test_the_worker_stops_with_its_last_holder_though_the_last_load_was_forgotten_before(
+    make_bench: MakeBench,
+) -> None:
+    bench = make_bench(idle_s=0.01)
+    process = await load(bench, "a")
+    task = asyncio.ensure_future(bench.pool.load(bench.fields(num_ctx=9), "b"))
+    message = await process.next_sent(wire.Load)
+    process.say(wire.Done(id=message.id, models=()))
+    async with bounded():
+        await task
+    bench.pool.release("b")
+    await process.next_sent(wire.Unload)
+    bench.pool.release("a")
+    await process.end()
+
+
+async def test_an_error_of_ours_while_a_worker_starts_fails_the_load(bench: Bench) -> None:
+    bench.environments.error = ValueError("a bug")
+    with pytest.raises(StartFailed, match="an error inside the module"):
+        async with bounded():
+            await bench.pool.load(bench.fields(), "c")
+    bench.environments.error = None
+    await load(bench)
 
 
 async def test_the_newer_load_of_a_connection_lets_go_of_the_older_one(make_bench: MakeBench) -> None:

@@ -11,7 +11,6 @@ from support.waiting import bounded
 from waifu_llm.catalog import Catalog, Declaration, Key, KeyNeed, Manifest, Option
 from waifu_llm.config import LimitSettings, Settings, WorkerSettings
 from waifu_llm.environment.model import BuildProgress, Environment, EnvironmentState, EnvironmentStatus
-from waifu_llm.errors import ModuleError
 from waifu_llm.paths import Home
 from waifu_llm.redaction import Redactor
 from waifu_llm.stats import Statistics
@@ -48,7 +47,7 @@ class FakeEnvironments:
         self.ready.set()
         self.asked = asyncio.Event()
         self.count = 0
-        self.error: ModuleError | None = None
+        self.error: Exception | None = None
 
     def status(self, manifest: Manifest) -> EnvironmentStatus:
         return EnvironmentStatus(manifest.name, EnvironmentState.READY, Path("env"))

@@ -51,6 +51,11 @@ class Context:
         """Whether the process that is ready now has this context."""
         return self._loaded_on is not None and self._loaded_on is self.supervisor.channel
 
+    def forget(self) -> None:
+        """Have the worker drop it; who uses it again loads it again."""
+        self._loaded_on = None
+        self.supervisor.forget_context(self.ctx)
+
     async def ensure(self, *, by_load: bool, on_progress: OnProgress | None = None) -> None:
         """Return when the worker is ready and has this context.
 

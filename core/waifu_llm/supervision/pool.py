@@ -188,8 +188,9 @@ class Pool:
         siblings = [
             other for other in self._contexts.values() if other.supervisor is supervisor and other is not context
         ]
-        if siblings:
-            supervisor.forget_context(context.ctx)
+        # A sibling that is neither used nor waits for its own time was forgotten before: it is kept as the last one.
+        if any(other.in_use or other in self._idle for other in siblings):
+            context.forget()
         else:
             self._own(supervisor.stop(Unloaded(f"{context.provider} was idle")))
         if context is self._last:

@@ -108,6 +108,7 @@ class Run:
         if self._exchange is not None:
             self.context.supervisor.cancel(self._exchange)
         elif self._waking is not None:
-            waking = self._waking
+            # Once: an unload and an interrupt may both come before the task has ended, and it has one place to give.
+            waking, self._waking = self._waking, None
             waking.add_done_callback(lambda task: self._on_finished(self) if task.cancelled() else None)
             waking.cancel()

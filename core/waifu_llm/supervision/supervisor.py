@@ -16,7 +16,7 @@ import msgspec
 from waifu_llm.catalog import Manifest
 from waifu_llm.config import WorkerSettings
 from waifu_llm.environment.model import Environment
-from waifu_llm.errors import Busy, ModuleError, StartFailed, Unloaded, WorkerCrashed, WorkerFailure
+from waifu_llm.errors import Busy, ModuleError, StartFailed, Unloaded, WorkerCrashed, WorkerFailure, failure_of
 from waifu_llm.log import WorkerLog
 from waifu_llm.supervision.channel import Channel, ChannelFull
 from waifu_llm.supervision.exchange import Exchange
@@ -174,6 +174,10 @@ class Supervisor:
             failure: ModuleError = error
         except OSError as error:
             failure = StartFailed(f"the worker of {self.manifest.name} could not be started: {error}")
+        except Exception as error:
+            # A bug, but whoever waits must hear of it: a start without an end would keep them for ever.
+            _log.exception("the start of the worker %s failed", self.manifest.name)
+            failure = StartFailed(failure_of(error).message)
         else:
             self._become_ready()
             return
