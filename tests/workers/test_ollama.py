@@ -351,6 +351,7 @@ async def test_a_preload_that_is_cancelled_is_taken_out_again(program: Ollama, u
         loading.cancel()
         assert (await failure(loading)).error is Code.INTERRUPT
         assert await ended(upstream, count) in ("eof", "reset")
+    assert program.memory == {}
 
 
 async def test_a_model_is_pulled_only_where_the_load_asks_for_it(program: Ollama, upstream: Upstream) -> None:
