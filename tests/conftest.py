@@ -3,6 +3,7 @@
 import gc
 import os
 import re
+import signal
 import sys
 import threading
 import uuid
@@ -16,6 +17,11 @@ from support.waiting import wait_until
 
 # Each worker's folder is an import root of its own, as its seed is; `workers/` itself is none.
 sys.path.extend(str(manifest.parent) for root in ROOTS for manifest in sorted(root.glob("*/pyproject.toml")))
+
+# Started in the background by a script (`python3 scripts/test.py &`) all of us would ignore Ctrl-C, and so would the
+# programs that the tests press it in.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Whatever could bring the user's keys, services or settings into a test.
 _PRIVATE = re.compile(
