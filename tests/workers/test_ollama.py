@@ -443,7 +443,12 @@ def test_a_keep_alive_is_a_duration_or_a_number(given: str, sent: object) -> Non
     assert read_settings({"base_url": "http://h", "keep_alive": given}).keep_alive == sent
 
 
-@pytest.mark.parametrize("url", ["http://ollama.com:11434", "https://ollama.com", "http://ollama.com/"])
+@pytest.mark.parametrize("url", ["http://box:11434", "http://box:11434/api", "http://box:11434/api/"])
+def test_an_address_may_have_the_path_of_the_api(url: str) -> None:
+    assert read_settings({"base_url": url}).base_url == "http://box:11434"
+
+
+@pytest.mark.parametrize("url", ["http://ollama.com:11434", "https://ollama.com", "http://ollama.com/api"])
 def test_the_hosted_service_is_never_asked_in_the_clear(url: str) -> None:
     assert read_settings({"base_url": url}).base_url == "https://ollama.com"
 

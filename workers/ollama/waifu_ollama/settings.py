@@ -57,7 +57,8 @@ def read_settings(options: Mapping[str, OptionValue]) -> Settings:
     num_ctx = options.get("num_ctx")
     if num_ctx is not None and (not isinstance(num_ctx, int) or num_ctx < 1):
         raise ProviderError(Code.UNEXPECTED, "num_ctx must be a number of tokens, at least 1")
-    base_url = clean_base_url(options.get("base_url"))
+    # Its documentation counts /api as part of the address, its own programs don't.
+    base_url = clean_base_url(options.get("base_url")).removesuffix("/api")
     if urlsplit(base_url).hostname == "ollama.com":
         # Its name alone means this, and no key goes there in the clear.
         base_url = HOSTED
