@@ -98,6 +98,15 @@ def test_ctrl_c_and_ctrl_d_leave_where_a_key_is_asked_for(home: Path) -> None:
     assert not (home / "keys.json").exists()
 
 
+def test_ctrl_c_leaves_where_a_large_install_is_asked_about() -> None:
+    """The first Ctrl-C was only taken note of; the question stayed (#2)."""
+    with terminal("install", "hf_local") as install:
+        install.until("Go on? [y/N] ")
+        install.press(CTRL_C)
+        assert install.end() == 130
+        assert "Traceback" not in install.seen
+
+
 def test_ctrl_c_stops_a_module_that_was_started_on_a_terminal() -> None:
     with terminal("serve", "--port", "0") as module:
         module.until("(Ctrl-C stops it)\n")

@@ -1,6 +1,7 @@
 """`waifu-llm install NAME…`."""
 
 import asyncio
+import signal
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
@@ -55,7 +56,11 @@ def _agreed(store: EnvironmentStore, manifests: Sequence[Manifest], *, yes: bool
     note(f"{names}: about {size(megabytes * 2**20)} to download and {size(needed)} on the disk")
     if yes or not sys.stdin.isatty():
         return True
+    # The loop's own handler would only take note of Ctrl-C: the question would stay.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         return input("Go on? [y/N] ").strip().lower() in ("y", "yes")
     except EOFError:
         return False
+    finally:
+        signal.signal(signal.SIGINT, before)
