@@ -5,6 +5,7 @@ Where torch cannot be had these tests are skipped, all of them here and with one
 
 import asyncio
 import os
+import signal
 import subprocess
 import sys
 import tomllib
@@ -78,6 +79,9 @@ def serving(home: Path, environments: SharedEnvironments, env: Mapping[str, str]
     own = {"WAIFU_LLM_HOME": str(home), "HF_HOME": str(home / "hf")}
     with served(*flags, env=none | own | dict(env)) as module:
         yield module
+        # Not killed: its worker's coverage would be lost.
+        module.signal(signal.SIGTERM)
+        module.wait()
 
 
 def patient() -> asyncio.Timeout:

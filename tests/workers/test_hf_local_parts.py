@@ -14,10 +14,10 @@ from waifu_hf_local import failures, loading, pull_program
 from waifu_hf_local.detokenizer import Detokenizer
 from waifu_hf_local.engine import Engine
 from waifu_hf_local.library import Library, cache_folder
-from waifu_hf_local.prompts import simplest
+from waifu_hf_local.prompts import make_prompt, simplest
 
-from waifu_worker.provider import Finish, ProviderError
-from waifu_worker.wire import ChatMessage, Code
+from waifu_worker.provider import Finish, GenerateRequest, ProviderError
+from waifu_worker.wire import ChatMessage, Code, Params
 
 
 def byte_level(ids: Sequence[int]) -> str:
@@ -130,6 +130,13 @@ def test_a_cache_that_is_not_there_has_no_models(tmp_path: Path) -> None:
     assert not library.is_begun("a/b")
 
 
+@pytest.mark.parametrize("model_id", ["x" * 5000, "a\0b", "", ".", "/"])
+def test_ids_that_no_file_can_have_are_no_models(tmp_path: Path, model_id: str) -> None:
+    library = Library(tmp_path, (tmp_path,))
+    assert library.find(model_id) is None
+    assert not library.is_begun(model_id)
+
+
 def test_models_of_the_cache_are_those_that_main_points_to(tmp_path: Path) -> None:
     here = write_cached(tmp_path, "o/m", {"text_config": {"max_position_embeddings": 64}, "n_ctx": 5})
     write_cached(tmp_path, "plain", {"n_ctx": 5}, "vocab.json", "pytorch_model.bin")
@@ -224,6 +231,32 @@ def test_the_simplest_conversation_has_no_system_role_and_alternates() -> None:
     ]
 
 
+class Tokenizer:
+    """Characters are tokens; `^` begins a text."""
+
+    bos_token = "^"
+
+    def __call__(self, text: str, *, add_special_tokens: bool, verbose: bool) -> dict[str, list[int]]:
+        return {"input_ids": [ord(character) for character in ("^" if add_special_tokens else "") + text]}
+
+    def get_chat_template(self) -> str:
+        raise ValueError("several templates, none of them the default")
+
+
+@pytest.mark.parametrize(("text", "read"), [("once", "^once"), ("^once", "^once"), ("a\ud800b", "^a?b"), ("", "^")])
+def test_raw_text_begins_once_and_is_valid_text(text: str, read: str) -> None:
+    prompt = make_prompt(Tokenizer(), GenerateRequest(Params(model_id="m"), [], text, None))
+    assert "".join(map(chr, prompt.ids)) == read
+    assert prompt.continues and not prompt.turns
+
+
+def test_where_no_template_is_the_default_a_transcript_is_read_and_others_turns_end_the_answer() -> None:
+    said = [ChatMessage(role="user", content="hi", name="Bob"), message("assistant", "yo"), message("user", "ok")]
+    prompt = make_prompt(Tokenizer(), GenerateRequest(Params(model_id="m", character_name="Eve"), said, None, None))
+    assert "".join(map(chr, prompt.ids)) == "^Bob: hi\nEve: yo\nUser: ok\nEve:"
+    assert prompt.turns == ("\nBob:", "\nUser:")
+
+
 async def test_work_is_done_one_after_the_other_and_in_order() -> None:
     engine, done = Engine(), []
     async with bounded():
@@ -238,6 +271,8 @@ async def test_work_that_waits_can_be_left_and_is_never_done() -> None:
         second = asyncio.ensure_future(engine.call(lambda: done.append("second")))
         await asyncio.sleep(0)
         second.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await second
         may_end.set()
         assert await first
         await engine.call(lambda: done.append("third"))

@@ -102,11 +102,14 @@ def _room(loaded: Loaded, prompt_tokens: int, wanted: int) -> int:
 
 
 def _ends(loaded: Loaded, stop_ids: Sequence[int]) -> frozenset[int]:
-    """The tokens that end an answer: the model's own and the client's. Ids that no token has cannot come."""
+    """The tokens that end an answer: the model's own and the client's. Ids that no token has cannot come.
+
+    A model taught to chat often ends with its tokenizer's token, while its config still names that of its base.
+    """
     own = loaded.model.generation_config.eos_token_id
-    if own is None:
-        own = loaded.tokenizer.eos_token_id
-    ids = set() if own is None else {own} if isinstance(own, int) else set(own)
+    ids = {own} if isinstance(own, int) else set(own or ())
+    if loaded.tokenizer.eos_token_id is not None:
+        ids.add(loaded.tokenizer.eos_token_id)
     return frozenset(ids | {token for token in stop_ids if token < loaded.model.config.get_text_config().vocab_size})
 
 
@@ -114,7 +117,8 @@ def _config(loaded: Loaded, params: Params, room: int, ends: frozenset[int]) -> 
     """What differs from the model's own defaults, which transformers fills in."""
     from transformers import GenerationConfig
 
-    asked: dict[str, object] = {"max_new_tokens": room, "num_beams": 1, "use_cache": True}
+    # Compiled on the way it would need a C compiler, and the first answer minutes.
+    asked: dict[str, object] = {"max_new_tokens": room, "num_beams": 1, "use_cache": True, "disable_compile": True}
     if params.temperature < _COLDEST:
         asked["do_sample"] = False
     else:

@@ -59,13 +59,15 @@ class Library:
                 return folder
             if is_model(folder / path):
                 return folder / path
-        cached = self._snapshot(self.cache / (_PREFIX + model_id.replace("/", "--")))
+        cached = self._snapshot(self._repository(model_id))
         return cached if cached is not None and is_model(cached) else None
 
     def is_begun(self, model_id: str) -> bool:
         """A download of it began and did not come to its end; blocks."""
-        folder = self.cache / (_PREFIX + model_id.replace("/", "--"))
-        return folder.is_dir() and self.find(model_id) is None
+        try:
+            return bool(model_id) and self._repository(model_id).is_dir() and self.find(model_id) is None
+        except OSError:
+            return False
 
     def _all(self) -> Iterator[tuple[str, Path]]:
         for folder in self.folders:
@@ -78,6 +80,9 @@ class Library:
                 snapshot = self._snapshot(repository)
                 if snapshot is not None and is_model(snapshot):
                     yield repository.name.removeprefix(_PREFIX).replace("--", "/"), snapshot
+
+    def _repository(self, model_id: str) -> Path:
+        return self.cache / (_PREFIX + model_id.replace("/", "--"))
 
     @staticmethod
     def _snapshot(repository: Path) -> Path | None:

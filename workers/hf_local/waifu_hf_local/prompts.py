@@ -30,7 +30,9 @@ class Prompt:
 def make_prompt(tokenizer: Any, request: GenerateRequest) -> Prompt:
     """The prompt of a request; `tokenizer` is one of transformers. Raises: ProviderError (INVALID_PROMPT)."""
     if request.prompt is not None:
-        return Prompt(_ids(tokenizer, request.prompt), continues=True)
+        # Who wrote the first token himself does not want it twice.
+        begins = bool(tokenizer.bos_token) and request.prompt.startswith(tokenizer.bos_token)
+        return Prompt(_ids(tokenizer, request.prompt, special=not begins), continues=True)
     name = request.params.character_name
     if not _has_template(tokenizer):
         text = transcript(request.messages, name)
