@@ -10,7 +10,9 @@ import ipaddress
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from typing import Final, Protocol
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any, Final, Protocol
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -74,10 +76,17 @@ class Session(Protocol):
     def get(self, url: str, *, allow_redirects: bool) -> Awaitable[Response]: ...  # noqa: D102
 
     def post(  # noqa: D102
-        self, url: str, *, data: bytes, headers: Mapping[str, str], allow_redirects: bool
+        self, url: str, *, data: bytes, headers: Mapping[str, str], allow_redirects: bool, trace_request_ctx: object
     ) -> Awaitable[Response]: ...
 
     async def close(self) -> None: ...  # noqa: D102
+
+
+class Trace(Protocol):
+    """What is used of an `aiohttp.TraceConfig`."""
+
+    @property
+    def on_connection_reuseconn(self) -> Any: ...  # noqa: D102 - a list of functions, typed in a way of its own
 
 
 class HttpLibrary(Protocol):
@@ -92,7 +101,18 @@ class HttpLibrary(Protocol):
     @property
     def DummyCookieJar(self) -> Callable[..., object]: ...  # noqa: D102
     @property
+    def TraceConfig(self) -> Callable[..., Trace]: ...  # noqa: D102
+    @property
     def ClientError(self) -> type[Exception]: ...  # noqa: D102
+    @property
+    def ServerDisconnectedError(self) -> type[Exception]: ...  # noqa: D102
+
+
+@dataclass(slots=True)
+class _Attempt:
+    """Whether a request went out on a connection that had served one before."""
+
+    reused: bool = False
 
 
 class HttpClient:
@@ -104,7 +124,11 @@ class HttpClient:
     def __init__(self, library: HttpLibrary, upstream: Upstream, headers: Mapping[str, str | None]) -> None:
         self.upstream = upstream
         self.network_errors: Final = (library.ClientError, OSError, TimeoutError)
+        self._hung_up: Final = (library.ServerDisconnectedError, ConnectionError)
+        trace = library.TraceConfig()
+        trace.on_connection_reuseconn.append(_note_reuse)
         self._session = library.ClientSession(
+            trace_configs=[trace],
             connector=library.TCPConnector(limit=0, keepalive_timeout=_KEEP_ALIVE_S),
             timeout=library.ClientTimeout(total=None, sock_connect=CONNECT_S),
             cookie_jar=library.DummyCookieJar(),
@@ -126,13 +150,25 @@ class HttpClient:
 
         Cancelling it is safe: the connection is closed. Raises: ProviderError where the service can't be reached.
         """
-        headers = {"Content-Type": "application/json", "Accept": "text/event-stream"}
-        try:
-            return await self._session.post(
-                self.upstream.base_url + path, data=msgspec.json.encode(body), headers=headers, allow_redirects=False
-            )
-        except self.network_errors as error:
-            raise self._unreachable(error) from error
+        data = msgspec.json.encode(body)
+        while True:
+            attempt = _Attempt()
+            try:
+                return await self._post(path, data, attempt)
+            except self.network_errors as error:
+                # A service may hang up on an idle connection just as the next request leaves (some do after every
+                # error of their own): it has not seen that request, and asking again is no second generation.
+                if not (attempt.reused and isinstance(error, self._hung_up)):
+                    raise self._unreachable(error) from error
+
+    async def _post(self, path: str, data: bytes, attempt: _Attempt) -> Response:
+        return await self._session.post(
+            self.upstream.base_url + path,
+            data=data,
+            headers={"Content-Type": "application/json", "Accept": "text/event-stream"},
+            allow_redirects=False,
+            trace_request_ctx=attempt,
+        )
 
     async def get(self, path: str) -> bytes:
         """The body behind `path`. Cancelling it is safe. Raises: ProviderError for everything but success."""
@@ -201,6 +237,11 @@ class HttpClient:
 
     def _named(self, error: Exception) -> str:
         return self.upstream.quote(str(error)) or type(error).__name__
+
+
+async def _note_reuse(_session: object, context: SimpleNamespace, _details: object) -> None:
+    if isinstance(context.trace_request_ctx, _Attempt):
+        context.trace_request_ctx.reused = True
 
 
 def is_success(response: Response) -> bool:
