@@ -240,6 +240,26 @@ async def test_cancelling_the_last_waiter_cancels_the_load_and_ends_the_worker(b
     await process.end()
 
 
+async def test_a_load_stops_with_its_only_waiter_though_others_still_hear_of_the_one_before(bench: Bench) -> None:
+    loop = asyncio.get_running_loop()
+    tasks = [asyncio.ensure_future(bench.pool.load(bench.fields(api_key="k"), "a"))]
+    process = await bench.spawn.next_ready()
+    message = await process.next_sent(wire.Load)
+
+    def load_and_leave() -> None:
+        tasks.append(asyncio.ensure_future(bench.pool.load(bench.fields(api_key="k"), "b")))
+        loop.call_soon(tasks[1].cancel)
+
+    # The second load begins, and its client leaves, between the end of the first and the first client's hearing of it.
+    loop.call_soon(load_and_leave)
+    process.say(wire.Failed(id=message.id, error=wire.Code.UNEXPECTED, message="no"))
+    async with bounded():
+        await asyncio.wait(tasks)
+    assert [type(task.exception()) if not task.cancelled() else None for task in tasks] == [WorkerFailure, None]
+    again = await process.next_sent(wire.Load)
+    assert (await process.next_sent(wire.Cancel)).id == again.id
+
+
 async def test_a_crash_during_the_load_fails_it_and_the_next_load_starts_again(bench: Bench) -> None:
     task = asyncio.ensure_future(bench.pool.load(bench.fields(), "a"))
     process = await bench.spawn.next_ready()
@@ -357,6 +377,22 @@ async def test_an_unload_during_a_start_ends_the_load(bench: Bench) -> None:
     with pytest.raises(Unloaded):
         await task
     assert process.stops == 1
+
+
+async def test_an_unload_in_the_moment_of_the_greeting_ends_the_load(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    task = asyncio.ensure_future(bench.pool.load(bench.fields(), "a"))
+    process = await bench.spawn.next_process()
+    unloading = asyncio.ensure_future(bench.pool.unload("fake"))
+    await asyncio.sleep(0)
+    process.greet()
+    with pytest.raises(Unloaded):
+        await task
+    async with bounded():
+        await unloading
+    assert process.stops == 1
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
 
 
 async def test_an_unload_during_a_build_ends_the_load_and_leaves_no_process(bench: Bench) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import Callable, Hashable
 from typing import Final
 
@@ -33,7 +34,7 @@ class Context:
         self._loaded_on: Channel | None = None
         self._loading: asyncio.Task[None] | None = None
         self._refreshing: asyncio.Task[None] | None = None
-        self._waiters = 0
+        self._waiters: Counter[asyncio.Task[None]] = Counter()
         self._listeners: set[OnProgress] = set()
 
     @property
@@ -44,7 +45,7 @@ class Context:
     @property
     def in_use(self) -> bool:
         """Whether anybody holds it, waits for it or generates with it."""
-        return bool(self.holders) or self._waiters > 0 or self.running > 0
+        return bool(self.holders) or bool(self._waiters) or self.running > 0
 
     @property
     def is_ready(self) -> bool:
@@ -64,23 +65,25 @@ class Context:
         """
         if self.is_ready:
             return
-        self._waiters += 1
         if on_progress is not None:
             self._listeners.add(on_progress)
         if self._loading is None or self._loading.done():
             self._loading = self._loop.create_task(self._load(by_load=by_load))
+            # All who wait may leave before its end.
+            self._loading.add_done_callback(_look_at)
         loading = self._loading
+        self._waiters[loading] += 1
         try:
             await asyncio.shield(loading)
         except asyncio.CancelledError:
-            if self._waiters == 1 and not loading.done():
+            # Who still has to hear the end of a load before this one does not wait for this one.
+            if self._waiters[loading] == 1 and not loading.done():
                 loading.cancel()
-                # The shield's inner task ends by itself; its end is looked at so that it is never "not retrieved".
-                loading.add_done_callback(_look_at)
                 self._loading = None
             raise
         finally:
-            self._waiters -= 1
+            self._waiters[loading] -= 1
+            self._waiters += Counter()
             if on_progress is not None:
                 self._listeners.discard(on_progress)
 

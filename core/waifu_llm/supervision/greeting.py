@@ -33,13 +33,16 @@ class Greeting:
         if (message.magic, message.wire, message.name) == (MAGIC, WIRE_VERSION, self._name):
             self._arrived.set_result(None)
         else:
-            what = f"greeted as {message.magic!r} {message.name!r} with wire version {message.wire}"
-            self._arrived.set_exception(self._failed(what))
+            self._fail(f"greeted as {message.magic!r} {message.name!r} with wire version {message.wire}")
 
     def died(self, what: str) -> None:
         """The process has ended."""
         if not self._arrived.done():
-            self._arrived.set_exception(self._failed(what))
+            self._fail(what)
+
+    def _fail(self, what: str) -> None:
+        self._arrived.set_exception(self._failed(what))
+        self._arrived.exception()  # seen: a start that was called off while it spawned does not wait any more
 
     def _failed(self, what: str) -> StartFailed:
         return StartFailed(f"the worker of {self._name} {what}{self._channel.details()}")

@@ -357,6 +357,9 @@ class Supervisor:
         if self._state in {WorkerState.STARTING, WorkerState.READY}:
             self._failure = error
             self._move(WorkerState.STOPPING)
+            if self._starting is not None:
+                # At once: a start that had its greeting already would still become ready.
+                self._starting.cancel()
             self._stopping = self._own(self._stop())
         elif self._state is WorkerState.FAILED:
             self._move(WorkerState.STOPPED)
@@ -366,7 +369,6 @@ class Supervisor:
 
     async def _stop(self) -> None:
         if self._starting is not None and not self._starting.done():
-            self._starting.cancel()
             await asyncio.wait({self._starting})
         channel = self._channel
         if channel is not None and channel.attached:
