@@ -134,6 +134,17 @@ def test_one_that_cannot_be_installed_does_not_keep_the_others_from_it(cli: Cli,
     assert "waifu-llm: tiny: " in ran.err
 
 
+def test_why_an_install_failed_is_one_line_and_the_rest_is_in_the_log(cli: Cli, workers: Path, home: Path) -> None:
+    """The log that the line names held nothing; all that uv or the worker had written stood above the line (#2)."""
+    write_worker(workers, "bad", "", provider="raise RuntimeError('it does not start')")
+    ran = cli("install", "bad")
+    assert "Traceback" not in ran.err
+    told = ran.err.splitlines()[-1]
+    assert told.startswith("waifu-llm: bad: ")
+    assert "waifu-llm.log has the rest" in told
+    assert "Traceback" in (home / "logs" / "waifu-llm.log").read_text("utf-8")
+
+
 # Large ones.
 
 

@@ -30,8 +30,8 @@ error: Failed to download `aiohappyeyeballs==2.7.1`
 
 NO_NETWORK = """\
 error: Request failed after 3 retries in 5.3s
-  cause: Failed to fetch: https://pypi.org/simple/yarl/
-  cause: error sending request for url (https://pypi.org/simple/yarl/)
+  cause: Failed to fetch: https://index.example.org/simple/yarl/
+  cause: error sending request for url (https://index.example.org/simple/yarl/)
   cause: client error (Connect)
   cause: dns error
   cause: failed to lookup address information: Temporary failure in name resolution
@@ -40,6 +40,15 @@ error: Request failed after 3 retries in 5.3s
 OFFLINE = """\
 error: Failed to download `frozenlist==1.8.0`
   cause: Network connectivity is disabled, but the requested data wasn't found in the cache: https://x/f.whl
+"""
+
+OFFLINE_FROM_THE_START = """\
+error: No solution found when resolving dependencies
+  cause: Because aiohappyeyeballs was not found in the cache and you require aiohappyeyeballs==2.7.1, we can conclude \
+that your requirements are unsatisfiable.
+
+hint: Packages were unavailable because the network was disabled. When the network is disabled, registry packages may \
+only be read from the cache.
 """
 
 DISK_FULL = """\
@@ -74,7 +83,8 @@ def test_its_lines_are_counted_as_progress() -> None:
     [
         (WRONG_HASH, ["hash mismatch", "aiohappyeyeballs==2.7.1", "index"]),
         (NO_NETWORK, ["Temporary failure in name resolution", "network", "load it again"]),
-        (OFFLINE, ["could not be downloaded", "network"]),
+        (OFFLINE, ["not all in uv's cache", "UV_OFFLINE"]),
+        (OFFLINE_FROM_THE_START, ["not all in uv's cache", "UV_OFFLINE"]),
         (NO_MATCH, ["no fitting wheels", "platform"]),
         ("thread 'main' panicked\n\n", ["thread 'main' panicked", "waifu-llm.log"]),
         ("", ["it said nothing"]),

@@ -1,13 +1,15 @@
 """The environment store for the time of one command."""
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 
 from waifu_llm.catalog import Manifest
 from waifu_llm.cli.context import Context
 from waifu_llm.cli.output import note
 from waifu_llm.cli.progress import Progress
+from waifu_llm.cli.quiet import log_to_file
 from waifu_llm.cli.text import size
+from waifu_llm.config import Settings
 from waifu_llm.environment.model import BuildProgress, Removal
 from waifu_llm.environment.store import EnvironmentStore
 from waifu_llm.errors import ModuleError
@@ -18,9 +20,18 @@ from waifu_llm.supervision.process import Processes
 async def environment_store(context: Context, progress: Progress | None = None) -> AsyncIterator[EnvironmentStore]:
     """The store of this home; at the end no build of this command goes on. uv draws in the place of `progress`.
 
-    Raises: UsageError.
+    With `progress` it is a store to build with: what went wrong is then in the log, for the sentence says so.
+    Raises: UsageError, PrivateFileError.
     """
     settings = context.settings()
+    quiet = nullcontext() if progress is None else log_to_file(context.own_home().logs, settings.log.level)
+    with quiet:
+        async with _store(context, settings, progress) as store:
+            yield store
+
+
+@asynccontextmanager
+async def _store(context: Context, settings: Settings, progress: Progress | None) -> AsyncIterator[EnvironmentStore]:
     async with Processes(None if progress is None else progress.drawing) as processes:
         store = EnvironmentStore(
             context.home, settings.uv, processes.run, context.environ, settings.workers.build_silence_s

@@ -17,8 +17,9 @@ _DISK_FULL: Final = re.compile(
 )
 _NO_NETWORK: Final = re.compile(
     r"error sending request|[Rr]equest failed after|dns error|Failed to fetch|Failed to download|[Cc]onnection refused"
-    r"|[Nn]etwork connectivity is disabled|tcp connect error|timed out"
+    r"|tcp connect error|timed out"
 )
+_OFFLINE: Final = re.compile(r"network was disabled|[Nn]etwork connectivity is disabled")
 _NO_MATCH: Final = re.compile(
     r"No solution found|no wheels? (?:with|for)|no matching|not found in the package registry"
 )
@@ -62,6 +63,11 @@ def failure(name: str, tail: str) -> str:
         return sentence(
             f"hash mismatch for {match[1]}: the package index serves another file than the one that was locked, so "
             f"nothing of {name} was installed; look at the index that uv uses"
+        )
+    if _OFFLINE.search(tail):
+        return sentence(
+            f"{name}'s packages are not all in uv's cache, and uv was told to stay offline; turn the network on "
+            "(the variable UV_OFFLINE), then load it again"
         )
     if _NO_MATCH.search(tail):
         last = last_line(tail)
