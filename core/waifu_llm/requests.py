@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal, TypeAlias
+from typing import Annotated, Any, Final, Literal, TypeAlias
 
 import msgspec
 from msgspec import Raw
@@ -27,6 +27,7 @@ from waifu_client.protocol import (
 
 _LONGEST_MESSAGE: Final = 300
 _LONGEST_QUOTE: Final = 64
+_LONGEST_KEY: Final = 8192
 _ID_INTEGERS: Final = range(-(2**63), 2**64)
 _NOTHING: Final = (b"null", b'""')
 _OUTSIDE: Final = "content must be a string; images, tool calls and embeddings are outside this protocol"
@@ -74,6 +75,8 @@ _object: Final = msgspec.json.Decoder(dict[str, Raw])
 _id: Final[msgspec.json.Decoder[Any]] = msgspec.json.Decoder(RequestId)
 _string: Final = msgspec.json.Decoder(str)
 _boolean: Final = msgspec.json.Decoder(bool)
+# Every key is looked for in whatever leaves as text: a limit keeps that cheap.
+_key: Final[msgspec.json.Decoder[Any]] = msgspec.json.Decoder(Annotated[str, msgspec.Meta(max_length=_LONGEST_KEY)])
 _milliseconds: Final[msgspec.json.Decoder[Any]] = msgspec.json.Decoder(Milliseconds | None)
 _messages: Final = msgspec.json.Decoder(list[Message])
 _scope: Final[msgspec.json.Decoder[Any]] = msgspec.json.Decoder(Literal["all"])
@@ -177,7 +180,7 @@ def _read_load(raw: Mapping[str, Raw], request_id: RequestId) -> Load | Refused:
         return Load(
             unique_request_id=request_id,
             provider=_need(raw, "provider", _string, ErrorCode.INVALID_PROVIDER),
-            api_key=_take(raw, "api_key", _string, ErrorCode.AUTHORIZATION),
+            api_key=_take(raw, "api_key", _key, ErrorCode.AUTHORIZATION),
             preload_model_id=_take(raw, "preload_model_id", _string, ErrorCode.INVALID_MODEL),
             timeout_ms=_take(raw, "timeout_ms", _milliseconds, ErrorCode.UNEXPECTED) or None,
             progress=_take(raw, "progress", _boolean, ErrorCode.UNEXPECTED) or False,

@@ -182,7 +182,7 @@ def test_a_loads_timeout_is_none_for_null_and_0(given: Any, meant: int | None) -
 
 LOAD_FAULTS: list[tuple[str, Any, ErrorCode]] = [
     *faults("provider", ErrorCode.INVALID_PROVIDER, ABSENT, None, "", 1, True, [], {}),
-    *faults("api_key", ErrorCode.AUTHORIZATION, 1, True, [], {}, ["k"]),
+    *faults("api_key", ErrorCode.AUTHORIZATION, 1, True, [], {}, ["k"], "k" * 8193),
     *faults("preload_model_id", ErrorCode.INVALID_MODEL, 1, True, [], {}),
     *faults("timeout_ms", ErrorCode.UNEXPECTED, "", "1", -1, 1.5, True, [], 2**53, 2**70),
     *faults("progress", ErrorCode.UNEXPECTED, 1, "true", []),

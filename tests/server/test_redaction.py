@@ -88,3 +88,17 @@ def test_a_known_key_that_a_service_half_masked_goes_as_a_whole() -> None:
     redactor = Redactor()
     redactor.add("sk-abcde" + "x" * 30 + "12345678")
     assert redactor.scrub("wrong key: sk-abcde*****12345678.") == "wrong key: [redacted]"
+
+
+def test_many_keys_need_no_pattern_that_everybody_waits_for(
+    redactor: Redactor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def compile_again(*_: object) -> None:
+        raise AssertionError("a pattern grows with the keys")
+
+    monkeypatch.setattr("waifu_llm.redaction.re.compile", compile_again)
+    keys = [f"key-of-client-{number:05}-with-two-ends" for number in range(500)]
+    for key in keys:
+        redactor.add(key)
+    scrubbed = redactor.scrub(" ".join(keys))
+    assert scrubbed == " ".join([MASK] * len(keys))
