@@ -359,6 +359,21 @@ async def test_the_newer_load_of_a_connection_lets_go_of_the_older_one(make_benc
     await old.end()
 
 
+async def test_of_two_loads_at_once_the_connection_holds_the_one_asked_for_last(make_bench: MakeBench) -> None:
+    bench = make_bench(idle_s=0.01)
+    first = asyncio.ensure_future(bench.pool.load(bench.fields(api_key="one"), "a"))
+    older = await bench.spawn.next_ready()
+    check = await older.next_sent(wire.Load)
+    newer = await load(bench, "a", api_key="two")
+    older.say(wire.Done(id=check.id, models=()))
+    async with bounded():
+        await first
+    # The one that succeeded last may be anybody's; another client's takes its place.
+    await load(bench, "b", api_key="three")
+    await older.end()
+    assert not newer.ended
+
+
 async def test_an_unload_stops_the_workers_and_a_load_starts_them_again(bench: Bench) -> None:
     process = await load(bench, "a")
     async with bounded():

@@ -19,13 +19,16 @@ MODELS_WAIT_S: Final = 0.7
 
 
 class Context:
-    """A load that clients share: it satisfies `jobs.Loaded` and stays valid across stops, crashes and unloads."""
+    """A load that clients share: it satisfies `jobs.Loaded` and stays valid across stops, crashes and unloads.
+
+    `holders` are the connections that hold it, each with the order of its load that was asked for last.
+    """
 
     def __init__(self, ctx: int, plan: LoadPlan, supervisor: Supervisor) -> None:
         self.ctx = ctx
         self.plan = plan
         self.supervisor = supervisor
-        self.holders: set[Hashable] = set()
+        self.holders: dict[Hashable, int] = {}
         self.running = 0
         self.warning: str | None = None
         self._models = ModelList(())

@@ -67,6 +67,7 @@ class Pool:
         self._supervisors: dict[str, Supervisor] = {}
         self._contexts: dict[tuple[str, str], Context] = {}
         self._ctx_ids = itertools.count(1)
+        self._load_orders = itertools.count(1)
         self._admission: Admission[Run] = Admission(settings.limits.running, settings.limits.queued)
         self._runs: set[Run] = set()
         self._idle: dict[Context, asyncio.TimerHandle] = {}
@@ -85,6 +86,7 @@ class Pool:
         """Build, start and load what is needed (see `jobs.PoolInterface`)."""
         if self._closing:
             raise Closing("the module is stopping")
+        order = next(self._load_orders)
         manifest = self._with.catalog.worker(fields.provider)
         self._with.redactor.add(fields.api_key)
         own_key = None
@@ -98,7 +100,7 @@ class Pool:
         except BaseException:
             self._consider_idle(context, at_once=not context.is_ready)
             raise
-        self._hold(context, connection)
+        self._hold(context, connection, order)
         self._last, before = context, self._last
         if before is not None and before is not context:
             self._consider_idle(before)
@@ -150,20 +152,21 @@ class Pool:
 
         return await self._with.environments.ensure(manifest, relay)
 
-    def _hold(self, context: Context, connection: Hashable) -> None:
-        context.holders.add(connection)
-        self._stay(context)
-        for other in tuple(self._contexts.values()):
-            if other is not context and other.provider == context.provider and connection in other.holders:
-                # The newer load answers the provider's name: nothing of this connection reaches the older one.
-                other.holders.discard(connection)
-                self._consider_idle(other)
+    def _hold(self, context: Context, connection: Hashable, order: int) -> None:
+        """The load asked for last answers the provider's name: nothing of this connection reaches the others."""
+        context.holders[connection] = max(order, context.holders.get(connection, 0))
+        held = [other for other in self._contexts.values() if other.provider == context.provider]
+        held = sorted((other for other in held if connection in other.holders), key=lambda it: it.holders[connection])
+        for older in held[:-1]:
+            del older.holders[connection]
+            self._consider_idle(older)
+        self._stay(held[-1])
 
     def release(self, connection: Hashable) -> None:
         """The connection is gone: it holds nothing any more."""
         for context in tuple(self._contexts.values()):
             if connection in context.holders:
-                context.holders.discard(connection)
+                del context.holders[connection]
                 self._consider_idle(context)
 
     def _stay(self, context: Context) -> None:
