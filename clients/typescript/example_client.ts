@@ -1,4 +1,4 @@
-// npm run build && npm run example -- echo          (needs a running module: waifu-llm serve)
+// npm ci && npm run example -- echo          (needs a running module: waifu-llm serve)
 // LLM_API_KEY=... npm run example -- openai gpt-4o-mini
 import { LlmError, wAIfuLlmClient } from "./src/index.js";
 

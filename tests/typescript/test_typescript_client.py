@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -42,6 +43,16 @@ async def test_the_example_of_the_typescript_client_runs(node: str, package: Pat
     assert "[OUT] AI: How are you feeling?" in lines
     assert "[OUT] AI: Tell me a long story." in lines
     assert lines[-1] == "[LOG] Done: stop."
+
+
+async def test_what_npm_packs_is_built_and_whole(archive: Path) -> None:
+    """From a fresh clone `npm pack` packed the README alone (#2)."""
+    with tarfile.open(archive) as files:
+        packed = {name.removeprefix("package/") for name in files.getnames()}
+    assert {"package.json", "README.md", "dist/src/index.js", "dist/src/index.d.ts"} <= packed
+    built = {name.removeprefix("dist/src/") for name in packed if name.startswith("dist/src/") and name.endswith(".js")}
+    sources = Path(__file__).parents[2] / "clients" / "typescript" / "src"
+    assert built == {source.with_suffix(".js").name for source in sources.glob("*.ts")}
 
 
 async def test_where_the_platform_has_a_websocket_it_is_used(node: str, package: Path, home: Path) -> None:
