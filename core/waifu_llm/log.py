@@ -60,7 +60,7 @@ def set_up(folder: Path, level: str, redactor: Redactor, stream: TextIO | None =
 class WorkerLog:
     """A worker's stderr as a file: whole lines, redacted, limited in rate and size; never raises.
 
-    A flood is cut to about 64 KiB/s after the first MiB; how much was left out is said in the file.
+    A long line is cut, a flood to about 64 KiB/s after the first MiB; how much was left out is said in the file.
     """
 
     def __init__(self, file: Path, redactor: Redactor, clock: Callable[[], float] = time.monotonic) -> None:
@@ -72,21 +72,24 @@ class WorkerLog:
         self._refilled = clock()
         self._left_out = 0
 
+    def clean(self, text: str) -> str:
+        """`text` without secrets. Before it is cut: of half a key nobody can tell that it is one."""
+        return self._redactor.scrub(text)
+
     def note(self, text: str) -> None:
         """A line of our own about the worker."""
         self._append([f"[core] {text}"])
 
     def write(self, data: bytes) -> None:
-        """Bytes of its stderr; an unfinished line waits for its end, or is cut at 4 KiB."""
+        """Bytes of its stderr. Of a line only the first 4096 characters are kept."""
         *lines, partial = (self._partial + data).split(b"\n")
-        if len(partial) > _LONGEST_LINE:
-            lines.append(partial)
-            partial = b""
-        self._partial = partial
+        # Twice as much as is shown, so that no key is cut in what is shown.
+        self._partial = partial[: 2 * _LONGEST_LINE]
         kept = []
         for line in lines:
-            if self._afford(len(line)):
-                kept.append(line[:_LONGEST_LINE].decode("utf-8", "replace").rstrip("\r"))
+            shown = line[: 2 * _LONGEST_LINE]
+            if self._afford(len(shown)):
+                kept.append(shown.decode("utf-8", "replace").rstrip("\r"))
         self._append(kept)
 
     def flush(self) -> None:
@@ -111,7 +114,7 @@ class WorkerLog:
             lines.insert(0, f"[core] {self._left_out} lines left out: too many at once")
             self._left_out = 0
         stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        text = "".join(f"{stamp} {self._redactor.scrub(line)}\n" for line in lines)
+        text = "".join(f"{stamp} {self.clean(line)[:_LONGEST_LINE]}\n" for line in lines)
         try:
             self.file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             with self.file.open("a", encoding="utf-8", errors="replace") as file:

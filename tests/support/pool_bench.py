@@ -97,6 +97,7 @@ class Bench:
     environments: FakeEnvironments
     statistics: Statistics
     redactor: Redactor
+    folder: Path
 
     def fields(self, **fields: object) -> LoadFields:
         api_key = fields.pop("api_key", None)
@@ -131,4 +132,4 @@ def make(folder: Path, limits: LimitSettings | None = None, own_key: str | None 
         redactor=redactor,
         statistics=statistics,
     )
-    return Bench(Pool(settings, means), spawn, environments, statistics, redactor)
+    return Bench(Pool(settings, means), spawn, environments, statistics, redactor, folder)

@@ -18,6 +18,7 @@ BAD_LINES_WINDOW_S: Final = 10.0
 UNSENT_LIMIT: Final = 64 * 1024 * 1024
 LAST_LINE_CHARS: Final = 300
 _SHOWN: Final = 200
+_LOOKED_AT: Final = 8192
 
 
 class ChannelFull(Exception):
@@ -95,7 +96,7 @@ class Channel:
     def _bad_line(self, line: bytes, error: Exception) -> None:
         now = self._clock()
         self._bad.append(now)
-        shown = line[:_SHOWN].decode("utf-8", "replace")
+        shown = self._log.clean(line[:_LOOKED_AT].decode("utf-8", "replace"))[:_SHOWN]
         self._log.note(f"a line that is no message ({type(error).__name__}): {shown!r}")
         if len(self._bad) == BAD_LINES and now - self._bad[0] < BAD_LINES_WINDOW_S:
             self._break(f"{BAD_LINES} lines that are no messages")
@@ -121,5 +122,5 @@ class Channel:
     def details(self) -> str:
         """How a sentence about this worker's end goes on: its last words, and where its log is."""
         lines = [line.strip() for line in self._errors.decode("utf-8", "replace").splitlines()]
-        last = next((line for line in reversed(lines) if line), "")[-LAST_LINE_CHARS:]
+        last = self._log.clean(next((line for line in reversed(lines) if line), ""))[-LAST_LINE_CHARS:]
         return f": {last} (log: {self._log.file})" if last else f" (log: {self._log.file})"
