@@ -63,7 +63,7 @@ class ChatCompletions:
     async def generate(self, request: GenerateRequest) -> AsyncIterator[Piece]:
         """Stream one answer. Ending the generator closes the connection at once. Raises: ProviderError."""
         path, dialect = self._route(request)
-        response, ignored = await self._open(path, dialect, request)
+        response = await self._open(path, dialect, request)
         reader = AnswerReader(self._client.upstream, request.params.model_id)
         try:
             streams = response.content_type != "application/json"
@@ -75,7 +75,7 @@ class ChatCompletions:
             if reader.ended:
                 for text in await self._rest(response.content, reader):
                     yield text
-                yield reader.finish(request.params.max_output_length, ignored)
+                yield reader.finish(request.params.max_output_length)
         finally:
             # Not read to its end, the connection is closed here and now, so that the service stops generating.
             response.close()
@@ -114,8 +114,8 @@ class ChatCompletions:
             )
         return self._dialect.text_path, self._dialect.for_text()
 
-    async def _open(self, path: str, dialect: Dialect, request: GenerateRequest) -> tuple[Response, tuple[str, ...]]:
-        """The response to a request without what the model refuses, and the client's parameters that fell away."""
+    async def _open(self, path: str, dialect: Dialect, request: GenerateRequest) -> Response:
+        """The response to a request without what the model refuses; what fell away is said in the request."""
         params, model = request.params, request.params.model_id
         url = self._client.upstream.base_url + path
         said = (
@@ -130,7 +130,8 @@ class ChatCompletions:
             fields = dialect.fields(params, refused, thinks=self._learnt.thinks(url, model))
             response = await self._client.stream(path, {**fixed, **fields})
             if is_success(response) and response.content_type != "text/html":
-                return response, dialect.ignored(params, fields)
+                request.ignored.extend(dialect.ignored(params, fields))
+                return response
             try:
                 refusal = await self._client.refusal(response, model)
             finally:

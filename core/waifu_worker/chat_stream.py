@@ -90,7 +90,7 @@ class AnswerReader:
         self.ended = self.done = True
         return texts
 
-    def finish(self, max_output_length: int, ignored: tuple[str, ...]) -> Finish:
+    def finish(self, max_output_length: int) -> Finish:
         """The end of a complete answer. Raises: ProviderError where it is a failure all the same."""
         match self._reason:
             case reason if reason in _BROKEN_OFF:
@@ -112,7 +112,7 @@ class AnswerReader:
                 f"the answer is empty: the model used all {max_output_length} tokens before its first word,"
                 " as models that think do. Raise max_output_length."
             )
-        return Finish(reason=reason, usage=self._usage, ignored=ignored, warning=warning)
+        return Finish(reason=reason, usage=self._usage, warning=warning)
 
     def _texts(self, events: list[Event]) -> list[str]:
         texts: list[str] = []

@@ -64,9 +64,8 @@ async def generate(provider: Provider, request: Generate, outlet: Outlet, ticket
     _refuse(provider, request)
     params = request.params
     ignored = [name for name in SAMPLERS if getattr(params, name) is not None and name not in provider.samplers]
-    pieces = provider.generate(
-        GenerateRequest(params, fold_roles(request.messages), request.prompt, _deadline(request.time_left_ms))
-    )
+    asked = GenerateRequest(params, fold_roles(request.messages), request.prompt, _deadline(request.time_left_ms))
+    pieces = provider.generate(asked)
     answer = AnswerFilter(character_name=params.character_name, stops=params.stops, thinking=provider.thinks_in_text)
     chunks = _Chunks(request.id, outlet, stream=request.stream)
     try:
@@ -80,7 +79,7 @@ async def generate(provider: Provider, request: Generate, outlet: Outlet, ticket
         id=request.id,
         usage=finish.usage,
         finish_reason=finish.reason,
-        ignored=tuple(dict.fromkeys((*ignored, *finish.ignored))),
+        ignored=tuple(dict.fromkeys((*ignored, *asked.ignored))),
         warning=finish.warning,
     )
 

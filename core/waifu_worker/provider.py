@@ -67,25 +67,27 @@ class GenerateRequest:
 
     Roles are system, user and assistant: the runtime has turned tool and function messages into user
     messages. `params.stops` and the name prefix are applied by the runtime in any case; a provider sends its
-    API as many stops as that takes. `deadline` is on the event loop's clock, None for none.
+    API as many stops as that takes. `deadline` is on the event loop's clock, None for none. To `ignored` the
+    provider adds what the client gave and the service does not use, before its first text: an answer may end at a
+    stop that only the runtime sees.
     """
 
     params: Params
     messages: Sequence[ChatMessage]
     prompt: str | None
     deadline: float | None
+    ignored: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
 class Finish:
     """The last thing a generation yields: the provider said that the answer is complete.
 
-    `reason`: stop, length or content_filter. `ignored`: parameters the client gave that were not used.
+    `reason`: stop, length or content_filter.
     """
 
     reason: str | None = None
     usage: Usage | None = None
-    ignored: tuple[str, ...] = ()
     warning: str | None = None
 
 

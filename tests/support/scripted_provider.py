@@ -23,6 +23,7 @@ class Scripted(Provider):
 
     loading: ClassVar[list[BaseException | LoadResult]] = []
     pieces: ClassVar[Sequence[Piece | BaseException | asyncio.Event]] = ()
+    ignoring: ClassVar[Sequence[str]] = ()
     heard: ClassVar[list[GenerateRequest]] = []
     made: ClassVar[list["Scripted"]] = []
 
@@ -44,6 +45,7 @@ class Scripted(Provider):
 
     async def generate(self, request: GenerateRequest) -> AsyncGenerator[Piece, None]:
         self.heard.append(request)
+        request.ignored.extend(self.ignoring)
         try:
             for piece in self.pieces:
                 if isinstance(piece, str | Finish):

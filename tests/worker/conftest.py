@@ -19,6 +19,7 @@ def script() -> type[Scripted]:
     class Fresh(Scripted):
         loading: ClassVar[list[BaseException | LoadResult]] = []
         pieces: ClassVar[Sequence[Piece | BaseException | asyncio.Event]] = ("hello ", "world", Finish("stop"))
+        ignoring: ClassVar[Sequence[str]] = ()
         heard: ClassVar[list[GenerateRequest]] = []
         made: ClassVar[list[Scripted]] = []
 

@@ -49,7 +49,7 @@ def test_it_is_over_with_the_finish_reason_and_done_with_its_terminator() -> Non
         answer.feed(part)
         states.append((answer.over, answer.ended, answer.done))
     assert states == [(False, False, False), (True, True, False), (True, True, True)]
-    assert answer.finish(9, ("seed",)) == Finish(reason="stop", ignored=("seed",))
+    assert answer.finish(9) == Finish(reason="stop")
 
 
 @pytest.mark.parametrize(
@@ -66,13 +66,13 @@ def test_it_is_over_with_the_finish_reason_and_done_with_its_terminator() -> Non
 def test_a_finish_reason_is_one_of_three(given: str, reason: str) -> None:
     answer = reader()
     answer.feed(delta(content="a") + delta(reason=given))
-    assert answer.finish(9, ()).reason == reason
+    assert answer.finish(9).reason == reason
 
 
 def test_a_terminator_alone_gives_no_reason() -> None:
     answer = reader()
     answer.feed(DONE)
-    assert answer.finish(9, ()) == Finish()
+    assert answer.finish(9) == Finish()
 
 
 @pytest.mark.parametrize("reason", ["error", "insufficient_system_resource"])
@@ -80,7 +80,7 @@ def test_a_reason_that_is_a_failure_fails(reason: str) -> None:
     answer = reader()
     answer.feed(delta(content="a") + delta(reason=reason))
     with pytest.raises(ProviderError, match=reason) as caught:
-        answer.finish(9, ())
+        answer.finish(9)
     assert caught.value.reason == "provider_down"
 
 
@@ -100,14 +100,14 @@ def test_usage_is_taken_where_it_is_one(usage: object, counts: tuple[int, int, i
     answer = reader()
     answer.feed(delta(content="a", reason="stop") + event(choices=[], usage=usage) + DONE)
     expected = counts and Usage(prompt_tokens=counts[0], completion_tokens=counts[1], total_tokens=counts[2])
-    assert answer.finish(9, ()).usage == expected
+    assert answer.finish(9).usage == expected
 
 
 def test_groqs_usage_and_errors_are_found_where_groq_puts_them() -> None:
     answer = reader()
     usage = {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}
     answer.feed(event(x_groq={"id": "r"}) + delta(reason="stop") + event(choices=[], x_groq={"usage": usage}))
-    assert answer.finish(9, ()).usage == Usage(prompt_tokens=1, completion_tokens=2, total_tokens=3)
+    assert answer.finish(9).usage == Usage(prompt_tokens=1, completion_tokens=2, total_tokens=3)
     answer = reader()
     assert answer.feed(delta(content="a") + event(x_groq={"error": "over capacity"}) + delta(content="b")) == ["a"]
     assert answer.failure is not None
@@ -202,7 +202,7 @@ def test_an_answer_in_one_piece_is_read_too() -> None:
     body = {"choices": [{"message": {"content": "a"}, "finish_reason": "length"}], "usage": {"prompt_tokens": 1}}
     assert answer.whole(b"\n\n" + json.dumps(body).encode()) == ["a"]
     assert answer.done
-    assert answer.finish(9, ()).reason == "length"
+    assert answer.finish(9).reason == "length"
     answer = reader()
     assert answer.whole(b'{"error": "boom"}') == []
     assert answer.failure is not None
@@ -211,13 +211,13 @@ def test_an_answer_in_one_piece_is_read_too() -> None:
 def test_an_answer_without_a_word_says_why() -> None:
     answer = reader()
     answer.feed(delta(reason="length"))
-    warning = answer.finish(200, ()).warning
+    warning = answer.finish(200).warning
     assert warning is not None
     assert "200 tokens" in warning
     answer = reader()
     answer.feed(delta(reason="content_filter"))
     with pytest.raises(ProviderError) as caught:
-        answer.finish(200, ())
+        answer.finish(200)
     assert (caught.value.code, caught.value.reason) == (Code.INVALID_PROMPT, "refused")
 
 

@@ -51,7 +51,8 @@ async def test_long_text_is_cut_below_the_limit_of_a_line(driver: Driver, script
 async def test_usage_reason_warning_and_ignored_parameters_arrive(driver: Driver, script: type[Scripted]) -> None:
     usage = Usage(prompt_tokens=1, completion_tokens=2, total_tokens=3)
     script.samplers = frozenset({"seed"})
-    script.pieces = (Finish("length", usage, ("temperature", "top_k"), "careful"),)
+    script.ignoring = ("temperature", "top_k")
+    script.pieces = (Finish("length", usage, "careful"),)
     answer = await driver.generate(HELLO, params(seed=1, top_k=2, top_p=0.5))
     assert answer.done == Done(
         id=answer.done.id,
@@ -60,6 +61,14 @@ async def test_usage_reason_warning_and_ignored_parameters_arrive(driver: Driver
         ignored=("top_p", "top_k", "temperature"),
         warning="careful",
     )
+
+
+async def test_ignored_parameters_are_told_where_a_stop_ends_the_answer(driver: Driver, script: type[Scripted]) -> None:
+    script.ignoring = ("temperature",)
+    script.pieces = ("one END two", Finish("length"))
+    answer = await driver.generate(HELLO, params(stops=("END",), top_p=0.5))
+    assert (answer.text, answer.done.finish_reason) == ("one ", "stop")
+    assert answer.done.ignored == ("top_p", "temperature")
 
 
 async def test_the_provider_gets_folded_messages_and_its_deadline(driver: Driver, script: type[Scripted]) -> None:

@@ -116,6 +116,7 @@ class OlderRoute:
         # The service's own stops are tokens, and a line break is in many of them: ours are looked for in the text.
         answer = AnswerFilter(stops=own_stops(request.messages) if request.prompt is None else ())
         response = await self._open(request)
+        request.ignored.extend(self._ignored(params))
         try:
             reader = TokenReader(self._client.upstream, params.model_id)
             while not (reader.over or answer.stopped):
@@ -130,7 +131,7 @@ class OlderRoute:
                 if not reader.ended:
                     return
                 await self._client.drain(response)
-            yield Finish("stop" if answer.stopped else self._reason(reader, params), ignored=self._ignored(params))
+            yield Finish("stop" if answer.stopped else self._reason(reader, params))
         finally:
             # Not read to its end, the connection is closed here and now, so that the service stops generating.
             response.close()
@@ -155,6 +156,6 @@ class OlderRoute:
         """The service gives no reason; as many tokens as were allowed mean that it would have gone on."""
         return "length" if reader.tokens >= _within(params.max_output_length, _LENGTHS) else "stop"
 
-    def _ignored(self, params: Params) -> tuple[str, ...]:
+    def _ignored(self, params: Params) -> list[str]:
         used = _samplers(params, self._family)
-        return tuple(name for name in SAMPLERS if getattr(params, name) is not None and name not in used)
+        return [name for name in SAMPLERS if getattr(params, name) is not None and name not in used]
