@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias, assert_never
 
-from waifu_worker.framing import LineTooLong, encode
+from waifu_worker.framing import encode
 from waifu_worker.generation import Outlet, Ticket, generate
 from waifu_worker.provider import LoadRequest, Provider, ProviderError
 from waifu_worker.scrub import Scrubber
@@ -105,7 +105,7 @@ class Requests:
         del self._running[request_id]
         try:
             line = encode(answer)
-        except LineTooLong as error:
+        except Exception as error:  # too long, or a value of the provider's that is none of JSON's
             line = encode(self._failed(request_id, error))
         self.outlet.write(line)
 

@@ -1,13 +1,15 @@
 """Loads: shared by key, started once, failing once, forgotten when nobody holds them."""
 
 import asyncio
+import threading
 
 import pytest
 from support.fake_process import FakeProcess
 from support.pool_bench import Bench, MakeBench, RecordingSink, job
-from support.waiting import bounded
+from support.waiting import WAIT_S, bounded
 
 from waifu_llm.errors import (
+    Closing,
     InstallFailed,
     ModuleError,
     ProviderDown,
@@ -462,3 +464,53 @@ async def test_the_model_list_is_the_one_read_at_the_load(bench: Bench) -> None:
         listed = await bench.pool.models(loaded)
     assert [model.id for model in listed.models] == ["one", "two"]
     assert process.nothing_sent()
+
+
+async def test_a_model_list_that_never_comes_is_given_up(
+    make_bench: MakeBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("waifu_llm.supervision.context.MODELS_FRESH_S", -1.0)
+    bench = make_bench(key_check_s=0.05)
+    task = asyncio.ensure_future(bench.pool.load(bench.fields(), "a"))
+    process = await bench.spawn.loaded("one")
+    async with bounded():
+        loaded = await task
+        listed = await bench.pool.models(loaded)
+    assert [model.id for model in listed.models] == ["one"]
+    asked = await process.next_sent(wire.Models)
+    assert (await process.next_sent(wire.Cancel)).id == asked.id
+
+
+async def test_a_context_is_let_go_though_its_worker_does_not_read(make_bench: MakeBench) -> None:
+    bench = make_bench(idle_s=0.01)
+    process = await load(bench, "a")
+    task = asyncio.ensure_future(bench.pool.load(bench.fields(num_ctx=9), "b"))
+    message = await process.next_sent(wire.Load)
+    process.say(wire.Failed(id=message.id, error=wire.Code.INVALID_MODEL, message="no such model"))
+    process.unsent = 65 * 1024 * 1024
+    told: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, what: told.append(what))
+    with pytest.raises(WorkerFailure):
+        await task
+    bench.pool.release("a")
+    await process.end()
+    assert told == []
+
+
+async def test_a_load_that_waits_for_the_keyring_while_the_module_stops_starts_nothing(make_bench: MakeBench) -> None:
+    asked, go = threading.Event(), threading.Event()
+
+    def look() -> str:
+        asked.set()
+        assert go.wait(WAIT_S)
+        return "own-canary"
+
+    bench = make_bench(find_key=look)
+    task = asyncio.ensure_future(bench.pool.load(bench.fields(), "a"))
+    await asyncio.to_thread(asked.wait, WAIT_S)
+    await bench.pool.close()
+    go.set()
+    with pytest.raises(Closing):
+        async with bounded():
+            await task
+    assert bench.spawn.count == 0

@@ -114,7 +114,13 @@ def job(prompt: str = "hi", *, deadline: float | None = None) -> Job:
 MakeBench = Callable[..., Bench]
 
 
-def make(folder: Path, limits: LimitSettings | None = None, own_key: str | None = None, **workers: float) -> Bench:
+def make(
+    folder: Path,
+    limits: LimitSettings | None = None,
+    own_key: str | None = None,
+    find_key: Callable[[], str] | None = None,
+    **workers: float,
+) -> Bench:
     """A pool whose files lie in `folder`; `workers` are settings of `[workers]`."""
     settings = Settings(
         limits=limits or LimitSettings(),
@@ -127,7 +133,7 @@ def make(folder: Path, limits: LimitSettings | None = None, own_key: str | None 
         environments=environments,
         spawn=spawn,
         environ={"PATH": "/bin", "FAKE_API_KEY": "never"},
-        own_key=lambda manifest: own_key,
+        own_key=lambda manifest: own_key if find_key is None else find_key(),
         has_key=lambda manifest: own_key is not None,
         redactor=redactor,
         statistics=statistics,

@@ -26,6 +26,7 @@ from waifu_worker.wire import (
     Params,
     Progress,
     Unload,
+    Usage,
 )
 
 
@@ -284,3 +285,11 @@ async def test_every_request_ends_exactly_once_whatever_is_cancelled_and_unloade
             assert len(ends) == 1
     assert all(inbox.empty() for inbox in driver.lines.inboxes.values())
     assert [one.closed for one in Fresh.made] == [1] * len(Fresh.made)
+
+
+async def test_an_answer_that_cannot_be_written_ends_as_a_failure(driver: Driver, script: type[Scripted]) -> None:
+    usage = Usage(prompt_tokens=object(), completion_tokens=1, total_tokens=1)  # type: ignore[arg-type]
+    script.pieces = ("one", Finish("stop", usage))
+    running = driver.generation(HELLO, params())
+    failure = await failed(running.answer())
+    assert failure.error == Code.UNEXPECTED

@@ -140,8 +140,9 @@ class Context:
 
     async def _refresh(self) -> None:
         # The old list stands where the provider cannot be asked now; the next call tries again.
-        with contextlib.suppress(ModuleError):
-            self._keep(await self._ask(Models(id=0, ctx=self.ctx)))
+        with contextlib.suppress(ModuleError, TimeoutError):
+            async with asyncio.timeout(self.supervisor.settings.key_check_s):
+                self._keep(await self._ask(Models(id=0, ctx=self.ctx)))
 
     async def _ask(self, message: Load | Models, on_progress: Callable[[Progress], None] | None = None) -> Done:
         """Submit a request and wait for its end. Cancelling it cancels the request. Raises: ModuleError."""

@@ -93,6 +93,8 @@ class Pool:
         if not fields.api_key and manifest.declared.key.need is not KeyNeed.NONE:
             # A keyring may ask its owner first.
             own_key = await asyncio.to_thread(self._with.own_key, manifest)
+            if self._closing:
+                raise Closing("the module is stopping")
         plan = self._plan(manifest, fields, own_key)
         context = self._context(plan)
         try:

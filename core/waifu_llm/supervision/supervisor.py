@@ -5,6 +5,7 @@ Everything runs on one event loop. The state changes in `_move` alone; whoever n
 """
 
 import asyncio
+import contextlib
 import itertools
 import logging
 import signal
@@ -325,7 +326,9 @@ class Supervisor:
     def forget_context(self, ctx: int) -> None:
         """Tell the worker that nobody uses a context any more."""
         if (channel := self.channel) is not None:
-            self._send(channel, Unload(ctx=ctx))
+            # One that does not read its input forgets nothing; what it is asked next fails with that.
+            with contextlib.suppress(Busy):
+                self._send(channel, Unload(ctx=ctx))
 
     # Watching and ending.
 
