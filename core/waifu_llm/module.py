@@ -3,7 +3,9 @@
 import asyncio
 import contextlib
 import functools
+import logging
 import os
+import platform
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -13,6 +15,7 @@ from typing import Final
 if sys.platform != "win32":
     import resource
 
+from waifu_llm import __version__
 from waifu_llm.catalog import Catalog
 from waifu_llm.config import Settings
 from waifu_llm.environment.store import EnvironmentStore
@@ -27,6 +30,7 @@ from waifu_llm.supervision.process import Processes
 
 INTERRUPTED: Final = 130
 _OPEN_FILES: Final = 65536
+_log: Final = logging.getLogger(__name__)
 
 
 @asynccontextmanager
@@ -98,15 +102,27 @@ async def run_module(
             host, port = await server.start()
             url = f"{'ws' if settings.server.tls_cert is None else 'wss'}://{host}:{port}"
             try:
-                if stop is None:
-                    write_run_file(home, url, settings.token)
-                if on_listening is not None:
-                    on_listening(url)
-                await _either(stopping, server.stop_requested)
+                with _findable(home, url, settings.token) if stop is None else contextlib.nullcontext():
+                    if on_listening is not None:
+                        on_listening(url)
+                    await _either(stopping, server.stop_requested)
+                    if server.stop_requested.is_set():
+                        _log.info("a client asked the module to stop")
             finally:
-                remove_run_file(home)
                 await server.drain()
     return INTERRUPTED if told.interrupted else 0
+
+
+@contextlib.contextmanager
+def _findable(home: Home, url: str, token: str | None) -> Iterator[None]:
+    """While it lasts other commands find the module; the log has when that was."""
+    write_run_file(home, url, token)
+    _log.info("started: %s, version %s, Python %s, home %s", url, __version__, platform.python_version(), home.root)
+    try:
+        yield
+    finally:
+        remove_run_file(home)
+        _log.info("stopping")
 
 
 def _allow_many_files() -> None:

@@ -34,6 +34,18 @@ def test_a_module_serves_until_it_is_stopped(cli: Cli, serve: Serve, home: Path)
     assert run_files(home) == []
 
 
+def test_the_log_has_when_a_module_started_and_why_it_stopped(cli: Cli, serve: Serve) -> None:
+    """Until something went wrong there was no log at all (#2)."""
+    module = serve()
+    (started,) = cli("logs", "waifu-llm").out.splitlines()
+    assert f"started: {module.url}, version " in started
+    cli("stop")
+    assert module.process.wait(WAIT_S) == 0
+    *_, asked, stopping = cli("logs", "waifu-llm").out.splitlines()
+    assert asked.endswith("a client asked the module to stop")
+    assert stopping.endswith("stopping")
+
+
 @posix
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
 def test_signals_stop_a_module(serve: Serve, home: Path, number: int, code: int) -> None:
