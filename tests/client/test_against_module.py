@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support.real_module import running_module
+from support.running_module import running_module
 from support.waiting import bounded
 
 import waifu_client

@@ -41,7 +41,7 @@ class ModuleContract:
     @pytest.fixture
     async def llm(self, home: Path, installed: Callable[..., None], upstream: Upstream) -> AsyncIterator[Client]:
         installed(self.described.provider)
-        async with running_module(home) as url, connect(url) as llm:
+        async with running_module(home) as module, connect(module.url) as llm:
             await self.load(llm, upstream.url)
             yield llm
 

@@ -15,45 +15,63 @@ import psutil
 from support.environments import catalog
 from support.waiting import WAIT_S, bounded
 
-from waifu_llm.config import LimitSettings, LogSettings, ServerSettings, Settings, WorkerSettings
+from waifu_llm.config import ServerSettings, Settings, WorkerSettings
 from waifu_llm.module import run_module
 from waifu_llm.paths import Home
 from waifu_llm.supervision.guardian import VARIABLE
 
 
+class RunningModule:
+    """Where it listens, and how to end it."""
+
+    def __init__(self, home: Path, settings: Settings) -> None:
+        self.url = ""
+        self._stop = asyncio.Event()
+        self._listening = asyncio.Event()
+        self._running = asyncio.create_task(
+            run_module(
+                settings,
+                Home(home),
+                os.environ,
+                catalog=catalog(),
+                on_listening=self._listens,
+                stop=self._stop,
+            )
+        )
+
+    def _listens(self, url: str) -> None:
+        self.url = url
+        self._listening.set()
+
+    async def listening(self) -> None:
+        """Clients can connect. Raises: what kept it from listening."""
+        event = asyncio.ensure_future(self._listening.wait())
+        async with bounded():
+            await asyncio.wait([event, self._running], return_when=asyncio.FIRST_COMPLETED)
+        event.cancel()
+        if not self._listening.is_set():
+            self._running.result()
+
+    async def stop(self) -> int:
+        """Drain it; its exit code. Safe to repeat."""
+        self._stop.set()
+        return await self.ended()
+
+    async def ended(self) -> int:
+        """It has ended by itself."""
+        async with bounded():
+            return await self._running
+
+
 @asynccontextmanager
-async def running_module(
-    home: Path,
-    *,
-    server: ServerSettings | None = None,
-    limits: LimitSettings | None = None,
-    workers: WorkerSettings | None = None,
-    provider: dict[str, dict[str, object]] | None = None,
-) -> AsyncIterator[str]:
-    """A module with the tests' catalog; gives its URL, and checks at the end that it leaves nothing behind."""
-    settings = Settings(
-        server=server or ServerSettings(port=0),
-        limits=limits or LimitSettings(),
-        workers=workers or WorkerSettings(),
-        log=LogSettings(),
-        provider=provider or {},
-    )
-    stop = asyncio.Event()
-    listening: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-    running = asyncio.ensure_future(
-        run_module(settings, Home(home), os.environ, catalog=catalog(), on_listening=listening.set_result, stop=stop)
-    )
+async def running_module(home: Path, *, workers: WorkerSettings | None = None) -> AsyncIterator[RunningModule]:
+    """A module with the tests' catalog, which must leave nothing behind; it may end before the block does."""
+    module = RunningModule(home, Settings(server=ServerSettings(port=0), workers=workers or WorkerSettings()))
+    await module.listening()
     try:
-        async with bounded():
-            either: set[asyncio.Future[int] | asyncio.Future[str]] = {running, listening}
-            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-        if running.done():
-            running.result()
-        yield listening.result()
+        yield module
     finally:
-        stop.set()
-        async with bounded():
-            assert await running == 0
+        assert await module.stop() == 0
     assert marked_children() == []
 
 

@@ -32,7 +32,7 @@ def test_no_environment_could_hold_both() -> None:
 
 async def test_they_run_side_by_side_in_one_module(home: Path, installed: Callable[..., None]) -> None:
     installed(*NAMES)
-    async with running_module(home) as url, connect(url) as llm, bounded():
+    async with running_module(home) as module, connect(module.url) as llm, bounded():
         for name in NAMES:
             await llm.load(name)
         said = await asyncio.gather(*(llm.generate("Which?", model_id="which", provider=name) for name in NAMES))

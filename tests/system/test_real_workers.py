@@ -20,8 +20,8 @@ from waifu_llm.supervision import supervisor
 @pytest.fixture
 async def url(home: Path, installed: Callable[..., None]) -> AsyncIterator[str]:
     installed("fake")
-    async with running_module(home, workers=WorkerSettings(cancel_s=0.2)) as url:
-        yield url
+    async with running_module(home, workers=WorkerSettings(cancel_s=0.2)) as module:
+        yield module.url
 
 
 async def answer(llm: Client, model_id: str, text: str = "hello there") -> str:
@@ -204,7 +204,7 @@ async def test_the_module_stops_a_worker_that_ignores_everything(
 ) -> None:
     installed("fake")
     monkeypatch.setenv("WAIFU_FAKE_START", "ignore-term")
-    async with running_module(home) as url, connect(url) as llm:
+    async with running_module(home) as module, connect(module.url) as llm:
         await llm.load("fake")
         running = asyncio.ensure_future(failure(llm, "hold=0"))
         await until(lambda: marked_children() != [], "the worker runs")
@@ -221,7 +221,7 @@ async def test_a_key_is_in_no_argv_environment_log_or_message(
     home: Path, installed: Callable[..., None], canary: str
 ) -> None:
     installed("fake")
-    async with running_module(home) as url, connect(url) as llm:
+    async with running_module(home) as module, connect(module.url) as llm:
         await llm.load("fake", api_key=canary)
         messages = [(await failure(llm, model)).message for model in ("leak", "fail=UNEXPECTED", "raise")]
         seen = " ".join(messages)

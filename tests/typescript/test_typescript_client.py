@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support.real_module import running_module
+from support.running_module import running_module
 from support.waiting import bounded
 
 EVERYDAY = Path(__file__).parent / "published" / "everyday.mjs"

@@ -42,7 +42,7 @@ async def llm(
     """A client of a module whose user has set OLLAMA_HOST as for the program itself."""
     installed("ollama")
     monkeypatch.setenv("OLLAMA_HOST", f"0.0.0.0:{upstream.port}")
-    async with running_module(home) as url, connect(url) as llm:
+    async with running_module(home) as module, connect(module.url) as llm:
         yield llm
 
 
@@ -74,7 +74,7 @@ async def test_a_model_is_pulled_on_request_with_progress_and_leaves_the_memory_
 ) -> None:
     installed("ollama")
     heard: list[LoadProgress] = []
-    async with running_module(home) as url, connect(url) as llm, bounded():
+    async with running_module(home) as module, connect(module.url) as llm, bounded():
         with pytest.raises(InvalidModel, match="ollama pull phi4"):
             await llm.load("ollama", base_url=upstream.url, preload_model_id="phi4")
         assert PHI not in program.have

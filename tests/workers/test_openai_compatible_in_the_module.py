@@ -27,7 +27,7 @@ async def test_the_servers_own_key_goes_to_its_own_address_and_to_none_that_a_cl
     async with running(Open()) as own, running(Open()) as other, bounded():
         monkeypatch.setenv("OPENAI_COMPATIBLE_API_KEY", GOOD_KEY)
         monkeypatch.setenv("OPENAI_COMPATIBLE_BASE_URL", own.url + "/v1")
-        async with running_module(home) as url, connect(url) as llm:
+        async with running_module(home) as module, connect(module.url) as llm:
             await llm.load("openai_compatible")
             await llm.generate("Hi", model_id="local")
             for preset in (None, "vllm", ""):
@@ -42,6 +42,6 @@ async def test_a_load_that_says_nothing_of_where_is_told_what_to_give(
     home: Path, installed: Callable[..., None]
 ) -> None:
     installed("openai_compatible")
-    async with running_module(home) as url, connect(url) as llm, bounded():
+    async with running_module(home) as module, connect(module.url) as llm, bounded():
         with pytest.raises(UnexpectedError, match="base_url"):
             await llm.load("openai_compatible")

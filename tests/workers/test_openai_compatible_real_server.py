@@ -109,7 +109,7 @@ async def test_errors_in_its_own_forms_are_told_in_its_words(driver: Driver, tra
 
 async def test_through_the_whole_module(transformers_serve: Server, home: Path, installed: Callable[..., None]) -> None:
     installed("openai_compatible")
-    async with patient(), running_module(home) as url, connect(url) as llm:
+    async with patient(), running_module(home) as module, connect(module.url) as llm:
         await llm.load("openai_compatible", preset="transformers", base_url=transformers_serve.url + "/v1")
         assert "tiny/sure" in (await llm.models()).ids
         assert "".join([chunk async for chunk in llm.stream("Hi", model_id="tiny/sure")]) == SAYS
