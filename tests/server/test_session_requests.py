@@ -502,3 +502,10 @@ def test_whatever_comes_each_readable_id_is_acknowledged_at_most_once_and_answer
         assert all(reply["unique_request_id"] == request_id for reply in sent(effects)[:1])
         acks = [reply for reply in sent(effects) if reply["type"].endswith("_ack")]
         assert len(acks) <= 1
+
+
+def test_an_error_with_bytes_of_a_path_that_are_no_text_reaches_the_client() -> None:
+    talk = Talk()
+    ticket = talk.load("l")
+    (done,) = sent(talk.session.failed(ticket, Failure(ErrorCode.UNEXPECTED, "cannot write /home/\udcff/log")))
+    assert done["message"] == "cannot write /home/?/log"

@@ -295,6 +295,19 @@ async def test_an_unload_ends_running_and_queued_generations_with_interrupt(make
     assert process.ended
 
 
+async def test_a_generation_asked_for_after_an_unload_starts_the_worker_again(bench: Bench) -> None:
+    load, _ = await loaded(bench)
+    unloading = asyncio.ensure_future(bench.pool.unload("fake"))
+    await asyncio.sleep(0)
+    sink = RecordingSink()
+    bench.pool.generate(load, job(), "c", sink)
+    process = await bench.spawn.loaded()
+    process.say(wire.Done(id=(await process.next_sent(wire.Generate)).id))
+    assert (await sink.ending()).failure is None
+    async with bounded():
+        await unloading
+
+
 async def test_close_ends_everything_once_and_refuses_more(bench: Bench) -> None:
     load, process = await loaded(bench)
     sink = RecordingSink()

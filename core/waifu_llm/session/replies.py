@@ -117,7 +117,8 @@ class Replies:
         )
 
     def _sentence(self, text: str) -> str:
-        return self._redactor.scrub(text)[:_LONGEST_SENTENCE]
+        # A path may hold bytes that are no text: an error that cannot be written would leave its request without an end.
+        return self._redactor.scrub(text)[:_LONGEST_SENTENCE].encode("utf-8", "replace").decode()
 
     def _warning(self, text: str | None) -> str | UnsetType:
         return self._sentence(text) if text else UNSET

@@ -354,8 +354,11 @@ class Supervisor:
         # A process that even SIGKILL does not end (stuck in the kernel) is given up: its requests end here.
         self.gone(channel, -signal.SIGTERM)
 
-    async def stop(self, error: ModuleError) -> None:
-        """Stop the worker; its requests end with `error`. Joins a stop under way. Cancelling it is safe."""
+    def stop(self, error: ModuleError) -> Coroutine[None, None, None]:
+        """Stop the worker; its requests end with `error`. Joins a stop under way. Cancelling it is safe.
+
+        It begins with the call, not with the first await: what is asked of the worker after it belongs to the next one.
+        """
         self._fail_all(error)
         if self._state in {WorkerState.STARTING, WorkerState.READY}:
             self._failure = error
@@ -366,6 +369,9 @@ class Supervisor:
             self._stopping = self._own(self._stop())
         elif self._state is WorkerState.FAILED:
             self._move(WorkerState.STOPPED)
+        return self._stopped()
+
+    async def _stopped(self) -> None:
         if self._state is WorkerState.STOPPING:
             assert self._stopping is not None
             await asyncio.wait({self._stopping})
