@@ -2,6 +2,8 @@
 
 import io
 import json
+import os
+import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,8 +12,9 @@ from typing import cast
 
 import msgspec
 import pytest
-from support.command_line import Cli
+from support.command_line import PROGRAM, Cli
 from support.environments import SharedEnvironments
+from support.waiting import WAIT_S
 
 from waifu_client import Client, Loaded, LoadProgress, Models, Providers
 from waifu_client.protocol import ProviderDetails
@@ -41,6 +44,43 @@ def test_one_answer_is_printed_and_nothing_else(
 ) -> None:
     ran = cli("chat", "echo", *arguments, piped=piped)
     assert (ran.code, ran.out, ran.err) == (0, out, "")
+
+
+@pytest.mark.parametrize(
+    ("encoding", "out"), [("ascii", b"h?llo ?? ?"), ("cp1252", b"h\xe4llo ?? ?"), ("utf-8", "hällo 日本 🙂".encode())]
+)
+def test_a_pipe_that_has_not_every_character_gets_those_that_it_has(encoding: str, out: bytes) -> None:
+    """It ended with exit code 3 at the first one (#2)."""
+    ran = subprocess.run(
+        [*PROGRAM, "chat", "echo", "--prompt", "hällo 日本 🙂"],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        env={**os.environ, "PYTHONIOENCODING": encoding},
+        timeout=WAIT_S,
+    )
+    assert (ran.returncode, ran.stdout.strip(), ran.stderr) == (0, out, b"")
+
+
+def test_a_pipe_that_is_no_text_is_read_as_far_as_it_is() -> None:
+    ran = subprocess.run(
+        [*PROGRAM, "chat", "echo"],
+        input=b"\xff good",
+        capture_output=True,
+        env={**os.environ, "PYTHONIOENCODING": "utf-8"},
+        timeout=WAIT_S,
+    )
+    assert (ran.returncode, ran.stdout.strip(), ran.stderr) == (0, "\ufffd good".encode(), b"")
+
+
+def test_an_argument_that_is_no_text_is_asked_as_far_as_it_is(cli: Cli) -> None:
+    ran = cli("chat", "echo", "--prompt", "a\udcffb")
+    assert (ran.code, ran.out, ran.err) == (0, "a\ufffdb\n", "")
+
+
+def test_closed_streams_are_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("stdin", "stdout"):
+        monkeypatch.setattr(sys, name, None)
+    assert main(["chat", "echo", "--prompt", "x"]) == 0
 
 
 def test_a_module_that_was_started_for_a_command_is_nobody_elses(cli: Cli, home: Path) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from waifu_llm.cli.text import duration, one_line, printable, size, table
+from waifu_llm.cli.text import duration, encodable, one_line, printable, size, table
 
 
 @pytest.mark.parametrize(
@@ -50,3 +50,7 @@ def test_seconds_are_shown_as_people_read_them(seconds: float | None, shown: str
 
 def test_a_table_has_columns_and_no_blanks_at_line_ends() -> None:
     assert table(("NAME", "X"), [("a", "1"), ("longer", "")]) == "NAME    X\na       1\nlonger"
+
+
+def test_what_could_not_be_decoded_is_replaced_and_the_rest_stays() -> None:
+    assert encodable("a\udcff日本🙂") == "a\ufffd日本🙂"

@@ -12,7 +12,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     from waifu_llm.cli.failure import explain
     from waifu_llm.cli.parser import parse
+    from waifu_llm.cli.streams import prepare
 
+    prepare()
     arguments = sys.argv[1:] if argv is None else list(argv)
     try:
         args = parse(arguments)

@@ -11,6 +11,7 @@ from waifu_llm.cli.answer import Answering, write_answer
 from waifu_llm.cli.connection import load, module_client
 from waifu_llm.cli.context import Context
 from waifu_llm.cli.output import note, say_json
+from waifu_llm.cli.text import encodable
 from waifu_llm.errors import UsageError
 
 
@@ -18,8 +19,9 @@ def run(args: Namespace) -> int:
     """Converse, or print one answer."""
     context = Context()
     manifest = context.catalog.worker(args.provider)
-    answering = Answering(manifest.name, args.model or manifest.declared.default_model, args.system)
-    prompt = _prompt(args.prompt)
+    model, system, given = (text and encodable(text) for text in (args.model, args.system, args.prompt))
+    answering = Answering(manifest.name, model or manifest.declared.default_model, system)
+    prompt = _prompt(given)
     if prompt is not None:
         return asyncio.run(_once(context, manifest, answering, prompt, as_json=args.json))
     if args.json:

@@ -4,6 +4,7 @@ import re
 from typing import Final
 
 _CONTROLS: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_UNDECODED: Final = re.compile("[\ud800-\udfff]")
 _UNITS: Final = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
@@ -13,6 +14,11 @@ def printable(text: str) -> str:
     Line feeds and tabs stay. Works on any piece of a longer text.
     """
     return _CONTROLS.sub("", text)
+
+
+def encodable(text: str) -> str:
+    """An argument of which not all could be decoded, with U+FFFD in the place of the rest."""
+    return _UNDECODED.sub("\ufffd", text)
 
 
 def one_line(text: str) -> str:
