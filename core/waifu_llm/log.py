@@ -16,13 +16,15 @@ ROTATE_BYTES: Final = 5 * 1024 * 1024
 _BUDGET_BYTES: Final = 1024 * 1024
 _REFILL_PER_S: Final = 64 * 1024
 _LONGEST_LINE: Final = 4096
+_STAMP: Final = "%Y-%m-%dT%H:%M:%SZ"
 
 
 class RedactingFormatter(logging.Formatter):
     """Formats a record, its traceback included, and takes every known secret out of the result."""
 
     def __init__(self, redactor: Redactor) -> None:
-        super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
+        super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s", _STAMP)
+        self.converter = time.gmtime  # as in the workers' logs, so that both can be read side by side
         self._redactor = redactor
 
     def format(self, record: logging.LogRecord) -> str:
@@ -113,7 +115,7 @@ class WorkerLog:
         if self._left_out:
             lines.insert(0, f"[core] {self._left_out} lines left out: too many at once")
             self._left_out = 0
-        stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        stamp = datetime.now(UTC).strftime(_STAMP)
         text = "".join(f"{stamp} {self.clean(line)[:_LONGEST_LINE]}\n" for line in lines)
         try:
             self.file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -39,6 +40,7 @@ def test_the_log_has_when_a_module_started_and_why_it_stopped(cli: Cli, serve: S
     module = serve()
     (started,) = cli("logs", "waifu-llm").out.splitlines()
     assert f"started: {module.url}, version " in started
+    assert re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ INFO ", started)
     cli("stop")
     assert module.process.wait(WAIT_S) == 0
     *_, asked, stopping = cli("logs", "waifu-llm").out.splitlines()
