@@ -117,7 +117,7 @@ class Replies:
         )
 
     def _sentence(self, text: str) -> str:
-        # A path may hold bytes that are no text: an error that cannot be written would leave its request without an end.
+        # A path may hold bytes that are no text: an error that cannot be written would leave its request without end.
         return self._redactor.scrub(text)[:_LONGEST_SENTENCE].encode("utf-8", "replace").decode()
 
     def _warning(self, text: str | None) -> str | UnsetType:
