@@ -63,7 +63,7 @@ class Statistics:
         self._of(provider).chunks += count
 
     def restarted(self, provider: str) -> None:
-        """A worker was started again after a crash."""
+        """A worker was started again, after whatever ended it."""
         self._of(provider).restarts += 1
 
     def built(self, provider: str) -> None:

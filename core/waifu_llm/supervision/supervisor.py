@@ -117,11 +117,6 @@ class Supervisor:
         """The worker's pid while it has a process."""
         return self._channel.child.pid if self._channel is not None and self._channel.attached else None
 
-    @property
-    def busy(self) -> int:
-        """Requests in the worker's hands."""
-        return len(self._pending)
-
     def _move(self, state: WorkerState) -> None:
         check_move(self._state, state)
         _log.debug("%s: %s -> %s", self.manifest.name, self._state, state)
