@@ -265,3 +265,24 @@ def test_nothing_outlives_a_core_that_is_killed(what: str) -> None:
     process.wait()
     process.stdout.close()
     wait_gone(pids)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets the core adopt them")
+async def test_what_a_child_leaves_in_its_group_is_taken_away_and_no_zombie_stays(processes: Processes) -> None:
+    for _ in range(5):
+        events = Events()
+        script = "(sleep 1000 & sleep 1000) & sleep 1000 & exit 0"
+        child = await processes.spawn(["/bin/sh", "-c", script], ENV, events)
+        await events.end()
+
+        def is_gone(group: int = child.pid) -> bool:
+            return not any(_group_of(left.pid) == group for left in psutil.Process().children(recursive=True))
+
+        await until(is_gone, "nothing is left of the group, dead or alive")
+
+
+def _group_of(pid: int) -> int | None:
+    try:
+        return os.getpgid(pid)
+    except ProcessLookupError:
+        return None

@@ -21,6 +21,18 @@ def adopt() -> None:
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
+def reap(group: int) -> bool:
+    """Take away the adopted members of a group that was killed, or they stay as zombies; whether some live still."""
+    if sys.platform != "linux":
+        return False
+    try:
+        while os.waitpid(-group, os.WNOHANG) != (0, 0):
+            pass
+    except ChildProcessError:
+        return False
+    return True
+
+
 def end(marker: str, keep: Set[int]) -> None:
     """Kill and reap adopted children that carry the marker and that nobody started here."""
     if sys.platform != "linux":

@@ -24,6 +24,8 @@ _log = logging.getLogger(__name__)
 
 STEP_S: Final = 2.0
 TAIL_BYTES: Final = 64 * 1024
+_REAP_TRIES: Final = 40
+_REAP_PAUSE_S: Final = 0.05
 if sys.platform == "win32":
     _CREATION_FLAGS: Final = 0x00000200  # CREATE_NEW_PROCESS_GROUP
     _KILL: Final = signal.SIGTERM
@@ -306,8 +308,14 @@ class Processes:
 
     def _forget(self, process: _Process) -> None:
         self._children.discard(process)
+        self._reap(process.pid)
         self._orphaned = True
         self._end_orphans()
+
+    def _reap(self, group: int, tries: int = _REAP_TRIES) -> None:
+        # What was killed needs a moment to die; for what cannot be killed nobody waits longer.
+        if orphans.reap(group) and tries:
+            asyncio.get_running_loop().call_later(_REAP_PAUSE_S, self._reap, group, tries - 1)
 
     def _end_orphans(self) -> None:
         # A child that is being started carries the marker too and is not among the known ones yet: it looks like an
