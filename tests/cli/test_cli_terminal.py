@@ -41,11 +41,9 @@ def test_ctrl_c_interrupts_the_answer_and_not_the_program() -> None:
 def test_ctrl_c_at_the_prompt_clears_the_line_and_exit_leaves() -> None:
     with terminal("chat", "echo") as chat:
         chat.until(READY)
-        # Python misses a Ctrl-C in the moment between writing the prompt and waiting for a key.
         chat.press("half a line")
         chat.until("half a line")
-        chat.press(CTRL_C)
-        chat.until("(Ctrl-C interrupts an answer, Ctrl-D or /exit leaves)\n> ")
+        chat.interrupt("(Ctrl-C interrupts an answer, Ctrl-D or /exit leaves)\n> ")
         chat.press("\n")
         chat.until("> ")
         chat.press("whole\n")

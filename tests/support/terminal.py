@@ -52,6 +52,21 @@ class Terminal:
         self._looked = found + len(text)
         return before
 
+    def interrupt(self, text: str) -> None:
+        """Press Ctrl-C at a prompt, as often as it takes until `text` comes.
+
+        Python's line editor misses one that comes in the moment before it waits for a key.
+        """
+        end = time.monotonic() + WAIT_S
+        self.press(CTRL_C)
+        while self.seen.find(text, self._looked) < 0:
+            assert time.monotonic() < end, f"interrupted in vain; seen: {self.seen!r}"
+            if not select.select([self._ours], [], [], 1.0)[0]:
+                self.press(CTRL_C)
+            else:
+                assert self._read(), f"it ended before {text!r}; seen: {self.seen!r}"
+        self.until(text)
+
     def end(self) -> int:
         """Read to the end and return the exit code."""
         while self._read():
