@@ -381,3 +381,21 @@ async def test_old_news_of_a_replaced_process_changes_nothing(bench: Bench) -> N
     assert sink.endings == []
     process.say(wire.Done(id=message.id))
     assert (await sink.ending()).failure is None
+
+
+async def test_a_bug_of_ours_ends_the_generation_gives_its_place_back_and_is_logged(
+    make_bench: MakeBench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench = make_bench(limits=LimitSettings(running=1, queued=9))
+    load, process = await loaded(bench)
+    sinks = [RecordingSink(), RecordingSink()]
+    with monkeypatch.context() as patch:
+        patch.setattr(process, "write", lambda data: 1 / 0)
+        bench.pool.generate(load, job(), "c", sinks[0])
+        failure = (await sinks[0].ending()).failure
+    assert failure is not None
+    assert "ZeroDivisionError" in failure.message
+    assert "ZeroDivisionError" in caplog.text
+    bench.pool.generate(load, job(), "c", sinks[1])
+    process.say(wire.Done(id=(await process.next_sent(wire.Generate)).id))
+    assert (await sinks[1].ending()).failure is None

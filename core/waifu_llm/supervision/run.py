@@ -1,6 +1,7 @@
 """One generation from the pool's side: queued, starting, in the worker's hands, ended."""
 
 import asyncio
+import logging
 from collections.abc import Callable, Hashable
 
 from waifu_llm.errors import Failure, ModuleError, failure_of
@@ -8,6 +9,8 @@ from waifu_llm.supervision.context import Context
 from waifu_llm.supervision.exchange import Exchange
 from waifu_llm.supervision.jobs import Ending, Job, Sink
 from waifu_worker.wire import Done, Generate
+
+_log = logging.getLogger(__name__)
 
 
 class Run:
@@ -52,16 +55,16 @@ class Run:
         try:
             await self.context.ensure(by_load=False)
         except Exception as error:
-            self._finish(Ending(failure_of(error)))
+            self._finish(_ending(error))
         else:
             self._submit_or_fail()
 
     def _submit_or_fail(self) -> None:
         try:
             self._submit()
-        except ModuleError as error:
+        except Exception as error:
             # Later, so that a caller of `begin` has its generation before it hears of its end.
-            asyncio.get_running_loop().call_soon(self._finish, Ending(error.failure()))
+            asyncio.get_running_loop().call_soon(self._finish, _ending(error))
 
     def _submit(self) -> None:
         job, sink = self._job, self._sink
@@ -112,3 +115,10 @@ class Run:
             waking, self._waking = self._waking, None
             waking.add_done_callback(lambda task: self._on_finished(self) if task.cancelled() else None)
             waking.cancel()
+
+
+def _ending(error: Exception) -> Ending:
+    """A bad end; what is not ours is a bug and goes to the log with its trace."""
+    if not isinstance(error, ModuleError):
+        _log.error("an error inside the module", exc_info=error)
+    return Ending(failure_of(error))
