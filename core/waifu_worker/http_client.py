@@ -105,6 +105,8 @@ class HttpLibrary(Protocol):
     @property
     def ClientError(self) -> type[Exception]: ...  # noqa: D102
     @property
+    def ClientOSError(self) -> type[Exception]: ...  # noqa: D102
+    @property
     def ServerDisconnectedError(self) -> type[Exception]: ...  # noqa: D102
 
 
@@ -124,7 +126,8 @@ class HttpClient:
     def __init__(self, library: HttpLibrary, upstream: Upstream, headers: Mapping[str, str | None]) -> None:
         self.upstream = upstream
         self.network_errors: Final = (library.ClientError, OSError, TimeoutError)
-        self._hung_up: Final = (library.ServerDisconnectedError, ConnectionError)
+        # A reset comes as aiohttp's own kind of OSError, which is no ConnectionError.
+        self._hung_up: Final = (library.ServerDisconnectedError, library.ClientOSError)
         trace = library.TraceConfig()
         trace.on_connection_reuseconn.append(_note_reuse)
         self._session = library.ClientSession(

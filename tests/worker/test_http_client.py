@@ -1,6 +1,8 @@
 """What of HTTP no scenario of a fake service shows: connections that end between two requests."""
 
 import asyncio
+import socket
+import struct
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -17,10 +19,12 @@ Behaviour = Callable[[int, int], bytes | None]
 
 
 @asynccontextmanager
-async def server(behaviour: Behaviour) -> AsyncIterator[tuple[HttpClient, list[tuple[int, int]]]]:
+async def server(
+    behaviour: Behaviour, *, reset: bool = False
+) -> AsyncIterator[tuple[HttpClient, list[tuple[int, int]]]]:
     """A client and its server, and what that has seen: the connection and the request in it, each from 0.
 
-    `behaviour` gives the answer to a request, None to hang up instead.
+    `behaviour` gives the answer to a request, None to hang up instead: with a FIN, or with a RST where `reset`.
     """
     seen: list[tuple[int, int]] = []
     count = 0
@@ -36,6 +40,9 @@ async def server(behaviour: Behaviour) -> AsyncIterator[tuple[HttpClient, list[t
             if answer is None:
                 break
             writer.write(answer)
+        if reset:
+            linger = struct.pack("ii", 1, 0)
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
         writer.transport.abort()
 
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as listening, bounded():
@@ -51,8 +58,9 @@ async def ask(client: HttpClient) -> bytes:
     return await client.read(await client.stream("/chat", {}))
 
 
-async def test_a_request_on_a_connection_that_the_service_hangs_up_is_made_again_on_a_new_one() -> None:
-    async with server(lambda _, request: ANSWER if request == 0 else None) as (client, seen):
+@pytest.mark.parametrize("reset", [False, True])
+async def test_a_request_on_a_connection_that_the_service_hangs_up_is_made_again_on_a_new_one(reset: bool) -> None:
+    async with server(lambda _, request: ANSWER if request == 0 else None, reset=reset) as (client, seen):
         for _ in range(3):
             assert await ask(client) == b"{}"
     assert seen == [(0, 0), (0, 1), (1, 0), (1, 1), (2, 0)]

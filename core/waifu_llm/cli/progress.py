@@ -42,8 +42,8 @@ class Progress:
 
     @property
     def drawing(self) -> Callable[[bytes], None] | None:
-        """How a program that draws its own progress does so in the place of ours; None where there is no terminal."""
-        return self._draw if self._terminal else None
+        """How a program that draws its own progress does so in the place of ours; None where that needs a pseudo-terminal and there is none."""
+        return self._draw if self._terminal and sys.platform != "win32" else None
 
     def _draw(self, data: bytes) -> None:
         self.done()

@@ -21,14 +21,15 @@ class Screen:
         self._draw = draw
         self._keep = keep
         self._loop = asyncio.get_running_loop()
-        self._master, self.child_end = os.openpty()
+        self._master = self.child_end = -1
         if sys.platform != "win32":
             import termios
 
+            self._master, self.child_end = os.openpty()
             columns, lines = shutil.get_terminal_size()
             termios.tcsetwinsize(self.child_end, (lines, columns))
-        os.set_blocking(self._master, False)
-        self._loop.add_reader(self._master, self._read)
+            os.set_blocking(self._master, False)
+            self._loop.add_reader(self._master, self._read)
 
     def _read(self) -> None:
         # EIO is how Linux says that the last process has closed its end.
