@@ -42,7 +42,7 @@ class Progress:
 
     @property
     def drawing(self) -> Callable[[bytes], None] | None:
-        """How a program that draws its own progress does so in the place of ours; None where that needs a pseudo-terminal and there is none."""
+        """How a program draws its own progress in the place of ours; None without a (pseudo-)terminal."""
         return self._draw if self._terminal and sys.platform != "win32" else None
 
     def _draw(self, data: bytes) -> None:

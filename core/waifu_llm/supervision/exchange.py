@@ -1,10 +1,11 @@
-"""One request on the wire: its id, who hears its chunks, and its one end."""
+"""The requests that a worker has in its hands: their ids, who hears their chunks, and their one end."""
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from waifu_llm.errors import ModuleError
-from waifu_worker.wire import Done, Progress
+from waifu_llm.errors import ModuleError, WorkerFailure
+from waifu_worker.wire import Chunk, Done, Failed, Progress
 
 
 def _ignore_text(text: str) -> None:
@@ -17,7 +18,7 @@ def _ignore_progress(progress: Progress) -> None:
 
 @dataclass(slots=True, eq=False)
 class Exchange:
-    """A request that a worker has in its hands. `ended` is called exactly once, with its good or bad end."""
+    """A request on the wire. `ended` is called exactly once, with its good or bad end."""
 
     ended: Callable[[Done | ModuleError], None]
     chunk: Callable[[str], None] = _ignore_text
@@ -25,3 +26,60 @@ class Exchange:
     is_load: bool = False
     id: int = 0
     cancelled: bool = field(default=False)
+
+
+class Exchanges:
+    """All requests of one worker, by id. An id is unique for the core's life; what bears an unknown one is dropped."""
+
+    _ids = itertools.count(1)
+
+    def __init__(self) -> None:
+        self.delivered = False
+        self._pending: dict[int, Exchange] = {}
+
+    def __contains__(self, exchange: Exchange) -> bool:
+        return exchange.id in self._pending
+
+    @property
+    def loading(self) -> bool:
+        """Whether a load is among them."""
+        return any(exchange.is_load for exchange in self._pending.values())
+
+    def number(self, exchange: Exchange) -> int:
+        """Give it its id, under which it can be sent."""
+        exchange.id = next(self._ids)
+        return exchange.id
+
+    def sent(self, exchange: Exchange) -> None:
+        """The worker has it in its hands from now on."""
+        self._pending[exchange.id] = exchange
+
+    def chunk(self, message: Chunk) -> None:
+        """A piece of text; none of a cancelled request is heard any more."""
+        exchange = self._pending.get(message.id)
+        if exchange is not None and not exchange.cancelled:
+            self.delivered = True
+            exchange.chunk(message.text)
+
+    def progress(self, message: Progress) -> None:
+        """How far a load is."""
+        exchange = self._pending.get(message.id)
+        if exchange is not None:
+            exchange.progress(message)
+
+    def end(self, message: Done | Failed) -> None:
+        """The worker is done with one, well or not."""
+        exchange = self._pending.pop(message.id, None)
+        if exchange is None:
+            return
+        if isinstance(message, Failed):
+            exchange.ended(WorkerFailure(message))
+        else:
+            self.delivered = self.delivered or not exchange.is_load
+            exchange.ended(message)
+
+    def fail_all(self, error: ModuleError) -> None:
+        """The worker is gone, or about to go: each ends with `error`."""
+        pending, self._pending = self._pending, {}
+        for exchange in pending.values():
+            exchange.ended(error)

@@ -6,7 +6,6 @@ Everything runs on one event loop. The state changes in `_move` alone; whoever n
 
 import asyncio
 import contextlib
-import itertools
 import logging
 import signal
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
@@ -17,10 +16,10 @@ import msgspec
 from waifu_llm.catalog import Manifest
 from waifu_llm.config import WorkerSettings
 from waifu_llm.environment.model import Environment
-from waifu_llm.errors import Busy, ModuleError, StartFailed, Unloaded, WorkerCrashed, WorkerFailure, failure_of
+from waifu_llm.errors import Busy, ModuleError, StartFailed, Unloaded, WorkerCrashed, failure_of
 from waifu_llm.log import WorkerLog
 from waifu_llm.supervision.channel import Channel, ChannelFull
-from waifu_llm.supervision.exchange import Exchange
+from waifu_llm.supervision.exchange import Exchange, Exchanges
 from waifu_llm.supervision.greeting import Greeting, cause_of_death
 from waifu_llm.supervision.jobs import LoadProgress
 from waifu_llm.supervision.process import Child, ChildEvents
@@ -62,8 +61,6 @@ class Spawn(Protocol):
 class Supervisor:
     """One worker. `prepare` gives its environment; `environ` is what its process may see."""
 
-    _ids = itertools.count(1)
-
     def __init__(
         self,
         manifest: Manifest,
@@ -94,10 +91,9 @@ class Supervisor:
         self._tasks: set[asyncio.Task[None]] = set()
         self._watch: asyncio.TimerHandle | None = None
         self._listeners: set[OnProgress] = set()
-        self._pending: dict[int, Exchange] = {}
+        self._exchanges = Exchanges()
         self._failure: ModuleError = Unloaded(f"{manifest.name} is not running")
         self._kill_reason: str | None = None
-        self._delivered = False
         self._started_before = False
 
     # What others may see.
@@ -119,7 +115,7 @@ class Supervisor:
 
     def _move(self, state: WorkerState) -> None:
         check_move(self._state, state)
-        _log.debug("%s: %s -> %s", self.manifest.name, self._state, state)
+        _log.info("%s: %s -> %s", self.manifest.name, self._state, state)
         self._state = state
 
     # Start.
@@ -194,7 +190,7 @@ class Supervisor:
         await self._greeting.wait(self.settings.start_s)
 
     def _become_ready(self) -> None:
-        self._delivered = False
+        self._exchanges.delivered = False
         self._move(WorkerState.READY)
         self.ready_since = self._loop.time()
         self._watch = self._loop.call_later(WATCH_INTERVAL_S, self._look)
@@ -211,31 +207,16 @@ class Supervisor:
             return
         match message:
             case Chunk():
-                exchange = self._pending.get(message.id)
-                if exchange is not None and not exchange.cancelled:
-                    self._delivered = True
-                    exchange.chunk(message.text)
+                self._exchanges.chunk(message)
             case Done() | Failed():
-                self._end(message)
+                self._exchanges.end(message)
             case Progress():
-                exchange = self._pending.get(message.id)
-                if exchange is not None:
-                    exchange.progress(message)
+                self._exchanges.progress(message)
             case Ready():
                 if self._greeting is not None:
                     self._greeting.said(message)
             case Beat():
                 pass
-
-    def _end(self, message: Done | Failed) -> None:
-        exchange = self._pending.pop(message.id, None)
-        if exchange is None:
-            return
-        if isinstance(message, Failed):
-            exchange.ended(WorkerFailure(message))
-        else:
-            self._delivered = self._delivered or not exchange.is_load
-            exchange.ended(message)
 
     def broken(self, channel: Channel, why: str) -> None:
         """The worker broke the rules of the wire."""
@@ -255,13 +236,13 @@ class Supervisor:
         message = f"the worker of {self.manifest.name} {what}{channel.details()}"
         _log.warning("%s", message)
         self._disconnect()
-        if self._crashes.died(self._loop.time(), delivered=self._delivered):
+        if self._crashes.died(self._loop.time(), delivered=self._exchanges.delivered):
             self._failure = WorkerCrashed(f"{message}; the restart limit is used up: load {self.manifest.name} again")
             self._move(WorkerState.FAILED)
         else:
             self._failure = WorkerCrashed(message)
             self._move(WorkerState.STOPPED)
-        self._fail_all(WorkerCrashed(message))
+        self._exchanges.fail_all(WorkerCrashed(message))
 
     def _disconnect(self) -> None:
         self._channel = None
@@ -269,11 +250,6 @@ class Supervisor:
         if self._watch is not None:
             self._watch.cancel()
             self._watch = None
-
-    def _fail_all(self, error: ModuleError) -> None:
-        pending, self._pending = self._pending, {}
-        for exchange in pending.values():
-            exchange.ended(error)
 
     # Requests.
 
@@ -285,10 +261,8 @@ class Supervisor:
         channel = self.channel
         if channel is None:
             raise self._failure.with_traceback(None)
-        exchange.id = next(self._ids)
-        message = msgspec.structs.replace(message, id=exchange.id)
-        self._send(channel, message)
-        self._pending[exchange.id] = exchange
+        self._send(channel, msgspec.structs.replace(message, id=self._exchanges.number(exchange)))
+        self._exchanges.sent(exchange)
 
     def _send(self, channel: Channel, message: ToWorker) -> None:
         try:
@@ -304,7 +278,7 @@ class Supervisor:
         `exchange.ended` still comes, when the request has really ended.
         """
         channel = self._channel
-        if exchange.id not in self._pending or exchange.cancelled or channel is None:
+        if exchange not in self._exchanges or exchange.cancelled or channel is None:
             return
         exchange.cancelled = True
         try:
@@ -315,7 +289,7 @@ class Supervisor:
         self._loop.call_later(self.settings.cancel_s, self._cancel_ignored, channel, exchange)
 
     def _cancel_ignored(self, channel: Channel, exchange: Exchange) -> None:
-        if exchange.id in self._pending and channel is self._channel:
+        if exchange in self._exchanges and channel is self._channel:
             self._kill(channel, f"was ended because it did not stop a request within {self.settings.cancel_s:g} s")
 
     def forget_context(self, ctx: int) -> None:
@@ -332,8 +306,7 @@ class Supervisor:
         if channel is None:
             return
         self._watch = self._loop.call_later(WATCH_INTERVAL_S, self._look)
-        loading = any(exchange.is_load for exchange in self._pending.values())
-        if loading:
+        if self._exchanges.loading:
             channel.last_heard = self._loop.time()
         elif self._loop.time() - channel.last_heard > SILENCE_S:
             self._kill(channel, f"was ended because it gave no sign of life for {SILENCE_S:g} s")
@@ -354,7 +327,7 @@ class Supervisor:
 
         It begins with the call, not with the first await: what is asked of the worker after it belongs to the next one.
         """
-        self._fail_all(error)
+        self._exchanges.fail_all(error)
         if self._state in {WorkerState.STARTING, WorkerState.READY}:
             self._failure = error
             self._move(WorkerState.STOPPING)
