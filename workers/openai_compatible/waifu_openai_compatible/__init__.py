@@ -30,8 +30,8 @@ class Provider(ChatCompletionsProvider):
         if url is None:
             raise ProviderError(
                 Code.UNEXPECTED,
-                "this load does not say where the server is: give base_url, like http://127.0.0.1:8080/v1,"
-                f" or one of the presets {', '.join(PRESETS)}",
+                "nothing says where the server is: give the load a base_url, like http://127.0.0.1:8080/v1, or a preset"
+                f" ({', '.join(PRESETS)}), or set OPENAI_COMPATIBLE_BASE_URL or OPENAI_COMPATIBLE_PRESET",
             )
         field = options.get("max_tokens_field")
         self.dialect = replace(preset.dialect, length_fields=(field,)) if isinstance(field, str) else preset.dialect
