@@ -514,3 +514,26 @@ async def test_a_load_that_waits_for_the_keyring_while_the_module_stops_starts_n
         async with bounded():
             await task
     assert bench.spawn.count == 0
+
+
+async def test_a_forgotten_context_that_is_used_once_more_takes_none_of_its_successor_along(
+    make_bench: MakeBench,
+) -> None:
+    bench = make_bench(idle_s=0.01)
+    task = asyncio.ensure_future(bench.pool.load(bench.fields(api_key="one"), "a"))
+    first = await bench.spawn.loaded()
+    async with bounded():
+        old = await task
+    await load(bench, "b", api_key="two")
+    bench.pool.release("a")
+    await first.end()
+    successor = await load(bench, "c", api_key="one")
+    sink = RecordingSink()
+    bench.pool.generate(old, job(), "a", sink)
+    again = await bench.spawn.loaded()
+    message = await again.next_sent(wire.Generate)
+    again.say(wire.Done(id=message.id))
+    await sink.ending()
+    await again.end()
+    bench.pool.release("c")
+    await successor.end()

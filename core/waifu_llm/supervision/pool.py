@@ -201,9 +201,11 @@ class Pool:
             self._own(supervisor.stop(Unloaded(f"{context.provider} was idle")))
         if context is self._last:
             return  # a client that loads nothing may still use it: its next generation starts the worker again
-        self._contexts.pop(key, None)
-        if not siblings:
-            self._supervisors.pop(context.plan.identity, None)
+        # Only if it is still this one: a forgotten one that was used once more may have a successor by now.
+        if self._contexts.get(key) is context:
+            del self._contexts[key]
+        if not siblings and self._supervisors.get(context.plan.identity) is supervisor:
+            del self._supervisors[context.plan.identity]
 
     # Generations.
 
