@@ -44,9 +44,12 @@ EDGES: dict[str, set[str]] = {
     "module": {"server", "supervision", "environment", "keys", "runfile", "stats"},
     "cli": {"module", "environment", "supervision", "keys", "runfile", "private_files", "doors"},
 }
-# Only the part that owns the pipes may know their framing; only the command line is a client of its own module.
+# Only the part that owns the pipes may know their framing, and who lets clients in the rules gateways have too;
+# only the command line is a client of its own module.
 EDGES_OUTSIDE: dict[str, set[str]] = {
     "supervision": {"waifu_worker.framing"},
+    "doors": {"waifu_worker.doors"},
+    "server": {"waifu_worker.doors"},
     "cli": {"waifu_client", "waifu_client.client", "waifu_client.errors"},
 }
 THIRD_PARTY = {

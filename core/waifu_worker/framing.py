@@ -1,18 +1,24 @@
 """Lines on a pipe: one JSON object each, with a hard limit on their length. Pure."""
 
 from collections.abc import Callable
-from typing import Final
+from typing import Final, TypeAlias
 
 import msgspec
 
-from waifu_worker.wire import MAX_LINE_BYTES, FromWorker, ToWorker
+from waifu_worker.wire import MAX_LINE_BYTES, FromGateway, FromWorker, ToGateway, ToWorker
 
 _encoder: Final = msgspec.json.Encoder()
 _to_worker: Final[msgspec.json.Decoder[ToWorker]] = msgspec.json.Decoder(ToWorker)
 _from_worker: Final[msgspec.json.Decoder[FromWorker]] = msgspec.json.Decoder(FromWorker)
+_to_gateway: Final[msgspec.json.Decoder[ToGateway]] = msgspec.json.Decoder(ToGateway)
+_from_gateway: Final[msgspec.json.Decoder[FromGateway]] = msgspec.json.Decoder(FromGateway)
 
 decode_to_worker: Final[Callable[[bytes], ToWorker]] = _to_worker.decode
 decode_from_worker: Final[Callable[[bytes], FromWorker]] = _from_worker.decode
+decode_to_gateway: Final[Callable[[bytes], ToGateway]] = _to_gateway.decode
+decode_from_gateway: Final[Callable[[bytes], FromGateway]] = _from_gateway.decode
+
+Message: TypeAlias = ToWorker | FromWorker | ToGateway | FromGateway
 
 # msgspec raises three unrelated classes for bad input: catching only the first lets one bad byte, or a
 # hundred thousand brackets, end a reader.
@@ -23,7 +29,7 @@ class LineTooLong(Exception):
     """A line went over the limit, or a message would make one."""
 
 
-def encode(message: ToWorker | FromWorker) -> bytes:
+def encode(message: Message) -> bytes:
     """One message as one line, with its newline.
 
     Lone surrogates become U+FFFD, so that no text a model or a client gives can break the wire.
@@ -38,7 +44,7 @@ def encode(message: ToWorker | FromWorker) -> bytes:
     return line + b"\n"
 
 
-def _without_surrogates(message: ToWorker | FromWorker) -> object:
+def _without_surrogates(message: Message) -> object:
     return _clean(msgspec.to_builtins(message))
 
 

@@ -5,20 +5,24 @@ import select
 import sys
 import threading
 import time
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final, TypeVar
 
-from waifu_worker.framing import DECODE_ERRORS, LineSplitter, LineTooLong, decode_to_worker
-from waifu_worker.wire import ToWorker
+from waifu_worker.framing import DECODE_ERRORS, LineSplitter, LineTooLong
+
+M = TypeVar("M")
 
 _READ_BYTES: Final = 256 * 1024
 _TICK_S: Final = 1.0
 
 
-def read_input(source: int, deliver: Callable[[list[ToWorker]], None], tick: Callable[[], bool]) -> None:
+def read_input(
+    source: int, decode: Callable[[bytes], M], deliver: Callable[[list[M]], None], tick: Callable[[], bool]
+) -> None:
     """Read messages until the input ends, or breaks, or `tick` says no.
 
-    `deliver` gets the messages of one read, `tick` is called about once a second.
+    `decode` reads one line (`framing.decode_to_…`). `deliver` gets the messages of one
+    read, `tick` is called about once a second.
     """
     splitter = LineSplitter()
     wait = _waiter(source, tick)
@@ -39,19 +43,19 @@ def read_input(source: int, deliver: Callable[[list[ToWorker]], None], tick: Cal
             return
         if not data:
             return
-        messages = [message for message in map(_decode, lines) if message is not None]
+        messages = list(_decoded(lines, decode))
         if messages:
             deliver(messages)
 
 
-def _decode(line: bytes) -> ToWorker | None:
-    """The message of one line, or None: one bad line must not end what else runs here."""
-    try:
-        return decode_to_worker(line)
-    except DECODE_ERRORS as error:
-        # The error's own text is left out: it may quote the line, and lines hold keys.
-        sys.stderr.write(f"skipped a line of {len(line)} bytes that is no message ({type(error).__name__})\n")
-        return None
+def _decoded(lines: Iterable[bytes], decode: Callable[[bytes], M]) -> Iterator[M]:
+    """The messages of these lines: one bad line must not end what else runs here."""
+    for line in lines:
+        try:
+            yield decode(line)
+        except DECODE_ERRORS as error:
+            # The error's own text is left out: it may quote the line, and lines hold keys.
+            sys.stderr.write(f"skipped a line of {len(line)} bytes that is no message ({type(error).__name__})\n")
 
 
 def _waiter(source: int, tick: Callable[[], bool]) -> Callable[[], bool]:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Final
 
 from waifu_worker.framing import encode
-from waifu_worker.wire import Beat, FromWorker
+from waifu_worker.wire import Beat, FromGateway, FromWorker
 
 _BEAT: Final = encode(Beat())
 
@@ -37,7 +37,7 @@ class Output:
         if sys.platform != "win32":
             os.set_blocking(sink, False)
 
-    def send(self, message: FromWorker) -> None:
+    def send(self, message: FromWorker | FromGateway) -> None:
         """Queue one message. Raises: LineTooLong."""
         self.write(encode(message))
 

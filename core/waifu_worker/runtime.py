@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple, NoReturn
 
+from waifu_worker.framing import decode_to_worker
 from waifu_worker.input import read_input
 from waifu_worker.output import Output
 from waifu_worker.provider import Provider
@@ -30,7 +31,7 @@ def run(pipes: Pipes, name: str, package: str, abilities: Sequence[str]) -> NoRe
     Never returns: the process ends with its input, or when its parent is gone, whatever else runs in it.
     """
     life = _Life()
-    _die_with_parent()
+    die_with_parent()
     # Before the import, which may take long: the core may go meanwhile.
     threading.Thread(target=life.watch, args=(pipes.source,), name="input", daemon=True).start()
     ready = Ready(magic=MAGIC, wire=WIRE_VERSION, name=name, abilities=tuple(abilities))
@@ -77,7 +78,7 @@ class _Life:
         try:
             # Looked at once more: the parent may have died before its death was a signal.
             if os.getppid() == self._parent:
-                read_input(source, self._deliver, self._tick)
+                read_input(source, decode_to_worker, self._deliver, self._tick)
         finally:
             self._leave()
 
@@ -114,7 +115,7 @@ def _exit() -> None:
     os._exit(0)
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     """Have Linux kill this process when its parent dies, also while it is stopped or holds the interpreter."""
     if sys.platform == "linux":
         # A Python that was built without libffi has no ctypes: the end of the input must do there.

@@ -1,4 +1,4 @@
-"""The messages between core and worker, defined here and nowhere else.
+"""The messages between core and worker, and between core and gateway, defined here and nowhere else.
 
 One JSON object per line, at most `MAX_LINE_BYTES` long. Both ends come from the same release, so unknown
 fields are refused; `Ready.wire` guards against a mix of releases.
@@ -185,5 +185,38 @@ class Beat(_Message, frozen=True, kw_only=True):
     """Sent every `BEAT_INTERVAL_S` by the thread that reads the input: the interpreter still runs."""
 
 
+# Core to gateway, and back.
+
+
+class Start(_Message, frozen=True, kw_only=True):
+    """The only line a gateway gets: the module's address and a token made for this run, its options, its folder."""
+
+    url: str
+    token: str
+    settings: dict[str, OptionValue]
+    data_dir: str
+    log_level: str
+
+    def __repr__(self) -> str:
+        return f"Start(url={self.url!r}, settings={sorted(self.settings)}, data_dir={self.data_dir!r})"
+
+
+class GatewayReady(_Message, frozen=True, kw_only=True, tag="ready"):
+    """It listens, at `address`, as users open it."""
+
+    magic: str
+    wire: int
+    name: str
+    address: str
+
+
+class GatewayFailed(_Message, frozen=True, kw_only=True, tag="failed"):
+    """It cannot serve; `message` is one sentence that says what to do."""
+
+    message: str
+
+
+ToGateway: TypeAlias = Start
+FromGateway: TypeAlias = GatewayReady | GatewayFailed | Beat
 ToWorker: TypeAlias = Load | Models | Generate | Cancel | Unload
 FromWorker: TypeAlias = Ready | Progress | Chunk | Done | Failed | Beat

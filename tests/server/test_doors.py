@@ -7,11 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from waifu_llm.config import ServerSettings
-from waifu_llm.doors import Denied, Doors, is_loopback, parse_host, parse_origin
+from waifu_llm.doors import ModuleDoors
 from waifu_llm.errors import UsageError
+from waifu_worker.doors import Denied, is_loopback, parse_host, parse_origin
 
-LOCAL = Doors.of(ServerSettings(), None)
-LISTED = Doors.of(
+LOCAL = ModuleDoors.of(ServerSettings(), None)
+LISTED = ModuleDoors.of(
     ServerSettings(
         allow_origin=("https://Example.org", "http://app.example.org:8080", "file://", "vscode-webview://abc"),
         allow_host=("llm.example.org", "192.168.1.5"),
@@ -19,14 +20,14 @@ LISTED = Doors.of(
     None,
 )
 TOKEN = "tök-en_1"
-GUARDED = Doors.of(ServerSettings(), TOKEN)
+GUARDED = ModuleDoors.of(ServerSettings(), TOKEN)
 
 
 def status(denied: Denied | None) -> int | None:
     return denied.status if denied else None
 
 
-def knock(doors: Doors, host: str = "127.0.0.1:7562", origin: str | None = None) -> int | None:
+def knock(doors: ModuleDoors, host: str = "127.0.0.1:7562", origin: str | None = None) -> int | None:
     return status(doors.check([host], [] if origin is None else [origin], [], []))
 
 
@@ -285,40 +286,40 @@ def test_no_header_makes_it_raise(host: str, origin: str, authorization: str, su
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "LOCALHOST", "::1", "127.0.0.2"])
 def test_on_loopback_neither_token_nor_isolation_is_forced(host: str) -> None:
-    doors = Doors.of(ServerSettings(host=host), None)
-    assert (doors.loopback, doors.isolated, doors.token, doors.warnings) == (True, False, None, ())
+    doors = ModuleDoors.of(ServerSettings(host=host), None)
+    assert (doors.loopback, doors.isolated, doors.rules.token, doors.warnings) == (True, False, None, ())
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "", "192.168.1.5", "llm.example.org"])
 @pytest.mark.parametrize("token", [None, ""])
 def test_off_loopback_there_is_no_start_without_a_token(host: str, token: str | None) -> None:
     with pytest.raises(UsageError, match="WAIFU_LLM_TOKEN"):
-        Doors.of(ServerSettings(host=host), token)
+        ModuleDoors.of(ServerSettings(host=host), token)
 
 
 def test_off_loopback_clients_are_isolated_and_missing_tls_is_a_warning() -> None:
-    doors = Doors.of(ServerSettings(host="192.168.1.5"), "t")
+    doors = ModuleDoors.of(ServerSettings(host="192.168.1.5"), "t")
     assert (doors.loopback, doors.isolated) == (False, True)
     (warning,) = doors.warnings
     assert "TLS" in warning
-    safe = Doors.of(ServerSettings(host="192.168.1.5", tls_cert="c", tls_key="k"), "t")
+    safe = ModuleDoors.of(ServerSettings(host="192.168.1.5", tls_cert="c", tls_key="k"), "t")
     assert safe.warnings == ()
     assert safe.check(["192.168.1.5:7562"], [], ["Bearer t"], []) is None
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::"])
 def test_listening_everywhere_lets_no_unlisted_host_in(host: str) -> None:
-    doors = Doors.of(ServerSettings(host=host, allow_host=("llm.example.org",)), "t")
+    doors = ModuleDoors.of(ServerSettings(host=host, allow_host=("llm.example.org",)), "t")
     assert status(doors.check([f"[{host}]" if ":" in host else host], [], ["Bearer t"], [])) == 403
     assert status(doors.check(["192.168.1.5"], [], ["Bearer t"], [])) == 403
     assert doors.check(["llm.example.org:7562"], [], ["Bearer t"], []) is None
     assert len(doors.warnings) == 1
-    nobody = Doors.of(ServerSettings(host=host), "t")
+    nobody = ModuleDoors.of(ServerSettings(host=host), "t")
     assert "allow_host" in nobody.warnings[1]
 
 
 def test_clients_can_be_isolated_on_loopback_too() -> None:
-    assert Doors.of(ServerSettings(isolate_clients=True), None).isolated
+    assert ModuleDoors.of(ServerSettings(isolate_clients=True), None).isolated
 
 
 @pytest.mark.parametrize(
@@ -336,8 +337,18 @@ def test_clients_can_be_isolated_on_loopback_too() -> None:
 )
 def test_settings_that_mean_nothing_are_refused_at_start(settings: ServerSettings) -> None:
     with pytest.raises(UsageError):
-        Doors.of(settings, None)
+        ModuleDoors.of(settings, None)
 
 
 def test_the_token_is_not_in_the_repr() -> None:
     assert TOKEN not in repr(GUARDED)
+
+
+def test_a_gateway_of_this_run_passes_with_its_own_token_and_nothing_else_does() -> None:
+    doors = ModuleDoors.of(ServerSettings(), TOKEN, "of-this-run")
+    assert doors.check(["127.0.0.1"], [], ["Bearer of-this-run"], []) is None
+    assert doors.is_gateway(["Bearer of-this-run"])
+    assert not doors.is_gateway([f"Bearer {TOKEN}"])
+    assert status(doors.check(["127.0.0.1"], [], ["Bearer of-another-run"], [])) == 401
+    assert status(doors.check(["evil.example"], [], ["Bearer of-this-run"], [])) == 403
+    assert not ModuleDoors.of(ServerSettings(), TOKEN).is_gateway(["Bearer "])

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from waifu_worker import input as module
-from waifu_worker.framing import encode
+from waifu_worker.framing import decode_to_worker, encode
 from waifu_worker.input import read_input
 from waifu_worker.wire import MAX_LINE_BYTES, Cancel, ToWorker
 
@@ -29,7 +29,7 @@ def test_the_messages_of_one_read_come_together_and_bad_lines_are_left_out(
     os.write(sink, encode(Cancel(id=1)) + b"secret nonsense\n" + encode(Cancel(id=2)) + b"\n" + b'{"type":"canc')
     os.close(sink)
     delivered: list[list[ToWorker]] = []
-    read_input(source, delivered.append, lambda: True)
+    read_input(source, decode_to_worker, delivered.append, lambda: True)
     assert delivered == [[Cancel(id=1), Cancel(id=2)]]
     log = capsys.readouterr().err
     assert log.count("skipped a line") == 2
@@ -53,20 +53,20 @@ def test_half_a_message_is_delivered_once_it_is_whole(pipe: tuple[int, int]) -> 
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "_TICK_S", 0.001)
-        read_input(source, deliver, write_the_rest)
+        read_input(source, decode_to_worker, deliver, write_the_rest)
     assert delivered == [[Cancel(id=1)]]
 
 
 def test_an_empty_read_ends_it_at_once(pipe: tuple[int, int]) -> None:
     source, sink = pipe
     os.close(sink)
-    read_input(source, _never, lambda: True)
+    read_input(source, decode_to_worker, _never, lambda: True)
 
 
 def test_it_ends_when_the_tick_says_so(pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_TICK_S", 0.001)
     ticks = iter([True, True, False])
-    read_input(pipe[0], _never, lambda: next(ticks))
+    read_input(pipe[0], decode_to_worker, _never, lambda: next(ticks))
     assert list(ticks) == []
 
 
@@ -75,14 +75,14 @@ def test_a_line_over_the_limit_ends_it(
 ) -> None:
     monkeypatch.setattr(os, "read", lambda *_: b"x" * (MAX_LINE_BYTES + 1))
     os.write(pipe[1], b"x")
-    read_input(pipe[0], _never, lambda: True)
+    read_input(pipe[0], decode_to_worker, _never, lambda: True)
     assert "unreadable" in capsys.readouterr().err
 
 
 def test_an_input_that_cannot_be_read_ends_it(capsys: pytest.CaptureFixture[str]) -> None:
     folder = os.open("/", os.O_RDONLY)
     try:
-        read_input(folder, _never, lambda: True)
+        read_input(folder, decode_to_worker, _never, lambda: True)
     finally:
         os.close(folder)
     assert "unreadable" in capsys.readouterr().err

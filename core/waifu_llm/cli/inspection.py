@@ -14,7 +14,7 @@ from waifu_llm import __version__
 from waifu_llm.cli.context import Context
 from waifu_llm.cli.text import size
 from waifu_llm.config import Settings, resolve
-from waifu_llm.doors import Doors
+from waifu_llm.doors import ModuleDoors
 from waifu_llm.environment import uv
 from waifu_llm.environment.model import EnvironmentState
 from waifu_llm.environment.store import EnvironmentStore
@@ -76,7 +76,7 @@ def _look_at_config(context: Context, findings: Findings) -> Settings:
     try:
         resolved = resolve(context.home, context.environ, catalog=context.catalog)
         findings.problems.extend(resolved.warnings)
-        findings.problems.extend(Doors.of(resolved.settings.server, resolved.settings.token).warnings)
+        findings.problems.extend(ModuleDoors.of(resolved.settings.server, resolved.settings.token).warnings)
     except ModuleError as error:
         findings.problems.append(error.message)
         return Settings()

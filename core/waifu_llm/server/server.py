@@ -13,7 +13,7 @@ from websockets.typing import Subprotocol
 
 from waifu_client.protocol import ErrorCode, GetStatsDone, RequestId
 from waifu_llm.config import Settings
-from waifu_llm.doors import SUBPROTOCOL, Denied, Doors
+from waifu_llm.doors import SUBPROTOCOL, ModuleDoors
 from waifu_llm.redaction import Redactor
 from waifu_llm.server.connection import Connection
 from waifu_llm.server.listening import listen, tls
@@ -21,6 +21,7 @@ from waifu_llm.server.writer import CLOSE_S
 from waifu_llm.session import Effect, Session
 from waifu_llm.stats import Statistics
 from waifu_llm.supervision.jobs import Loaded, PoolInterface
+from waifu_worker.doors import Denied
 
 _GOING_AWAY: Final = 1001
 _PING_EVERY_S: Final = 20.0
@@ -49,7 +50,7 @@ class Server:
         self._settings = settings
         self._redactor = redactor
         redactor.add(settings.token)
-        self._doors = Doors.of(settings.server, settings.token)
+        self._doors = ModuleDoors.of(settings.server, settings.token)
         self._loop = asyncio.get_running_loop()
         self._servers: list[SocketServer] = []
         self._connections: set[Connection] = set()

@@ -1,0 +1,106 @@
+"""A gateway's life: wait for its start line, say ready, serve until the input ends."""
+
+import asyncio
+import os
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Final, NoReturn, TypeAlias
+
+from waifu_worker.framing import decode_to_gateway
+from waifu_worker.input import read_input
+from waifu_worker.output import Output
+from waifu_worker.runtime import die_with_parent
+from waifu_worker.stdio import Pipes
+from waifu_worker.wire import BEAT_INTERVAL_S, MAGIC, WIRE_VERSION, GatewayFailed, GatewayReady, Start
+
+_CLOSE_GRACE_S: Final = 3.0
+
+Serve: TypeAlias = Callable[[Start], AbstractAsyncContextManager[str]]
+
+
+class CannotServe(Exception):
+    """The gateway cannot do its work; the message is one sentence that says what to do."""
+
+
+def run_gateway(pipes: Pipes, name: str, serve: Serve) -> NoReturn:
+    """Be the gateway `name`. `serve(start)` listens while it is entered, and gives the address users open.
+
+    It may raise CannotServe. Never returns: the process ends with its input, or when its parent is gone; what `serve`
+    has to close then gets a moment for it.
+    """
+    die_with_parent()
+    code = 1
+    try:
+        asyncio.run(_live(pipes, name, serve))
+        code = 0
+    except CannotServe as error:
+        sys.stderr.write(f"{error}\n")
+    except BaseException:
+        traceback.print_exc()
+    # Not sys.exit: a thread that a package left behind would keep the process.
+    os._exit(code)
+
+
+async def _live(pipes: Pipes, name: str, serve: Serve) -> None:
+    await _Life(pipes, name).live(serve)
+
+
+class _Life:
+    """The input thread's and the event loop's sides of one gateway."""
+
+    def __init__(self, pipes: Pipes, name: str) -> None:
+        self._pipes = pipes
+        self._name = name
+        self._parent = os.getppid()
+        self._loop = asyncio.get_running_loop()
+        self._start: asyncio.Future[Start] = self._loop.create_future()
+        self._over = asyncio.Event()
+        self._output: Output | None = None
+        self._next_beat = time.monotonic() + BEAT_INTERVAL_S
+
+    async def live(self, serve: Serve) -> None:
+        threading.Thread(target=self._watch, name="input", daemon=True).start()
+        over = asyncio.create_task(self._over.wait())
+        either: set[asyncio.Future[Any]] = {self._start, over}
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        if not self._start.done():
+            return
+        output = Output(self._pipes.sink, gone=lambda: os._exit(0))
+        try:
+            async with serve(self._start.result()) as address:
+                output.send(GatewayReady(magic=MAGIC, wire=WIRE_VERSION, name=self._name, address=address))
+                self._output = output
+                await over
+        except CannotServe as error:
+            output.send(GatewayFailed(message=str(error)))
+            await asyncio.sleep(0)  # lines are written at the end of a turn of the loop
+            raise
+
+    def _watch(self) -> None:
+        """The input thread: take the start line, beat, and end the process with its input or its parent."""
+        try:
+            if os.getppid() == self._parent:
+                read_input(self._pipes.source, decode_to_gateway, self._deliver, self._tick)
+        finally:
+            self._loop.call_soon_threadsafe(self._over.set)
+            # The loop closes what it serves and ends the process; one that hangs does not keep it.
+            time.sleep(_CLOSE_GRACE_S)
+            os._exit(0)
+
+    def _deliver(self, messages: list[Start]) -> None:
+        self._loop.call_soon_threadsafe(self._started, messages[0])
+
+    def _started(self, start: Start) -> None:
+        if not self._start.done():
+            self._start.set_result(start)
+
+    def _tick(self) -> bool:
+        """About once a second: beat where one is due; False once the parent is gone."""
+        if self._output is not None and time.monotonic() >= self._next_beat:
+            self._next_beat = time.monotonic() + BEAT_INTERVAL_S
+            self._output.beat()
+        return os.getppid() == self._parent
