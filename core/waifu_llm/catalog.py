@@ -16,7 +16,7 @@ NAME_PATTERN: Final = r"^[a-z][a-z0-9_]{0,31}$"
 _NAME: Final = re.compile(NAME_PATTERN.removesuffix("$") + r"\Z")
 
 OptionValue: TypeAlias = str | int | float | bool | list[str] | None
-OptionType: TypeAlias = Literal["string", "url", "host", "integer", "number", "boolean", "list"]
+OptionType: TypeAlias = Literal["string", "url", "host", "integer", "number", "boolean", "list", "path", "paths"]
 
 
 class BrokenManifest(ModuleError):
@@ -41,6 +41,7 @@ class Key(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Option(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One load option. `identity`: another value means another worker process.
 
+    `path` and `paths`: files or folders, in a relative form from where they were written down.
     `address`: it decides where the provider's key goes, as every option of the type url does.
     """
 

@@ -6,7 +6,7 @@ from typing import Final
 
 from waifu_llm.config import ServerSettings
 from waifu_llm.errors import UsageError
-from waifu_worker.doors import WILDCARDS, Denied, Doors, carries_token, is_loopback
+from waifu_worker.doors import WILDCARDS, Denied, Doors, Listed, carries_token, is_loopback
 
 SUBPROTOCOL: Final = "waifu-llm"
 
@@ -36,7 +36,12 @@ class ModuleDoors:
         if (settings.tls_cert is None) != (settings.tls_key is None):
             raise UsageError("server.tls_cert and server.tls_key belong together: set both or neither")
         try:
-            rules = Doors.of("server", settings.host, settings.allow_host, settings.allow_origin, token)
+            rules = Doors.of(
+                settings.host,
+                Listed("server.allow_host", settings.allow_host),
+                Listed("server.allow_origin", settings.allow_origin),
+                token,
+            )
         except ValueError as error:
             raise UsageError(str(error)) from error
         return cls(

@@ -93,32 +93,40 @@ def _is_name(text: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Doors:
-    """The rules of one server, read once at start. `section`: where its lists stand in the config file."""
+class Listed:
+    """A list of the config file: the name of its key, and what stands in it."""
 
-    section: str
+    key: str
+    values: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Doors:
+    """The rules of one server, read once at start. `…_key`: the config keys that the answers name."""
+
+    hosts_key: str
+    origins_key: str
     hosts: frozenset[str]
     origins: frozenset[Origin]
     token: str | None = field(repr=False)
 
     @classmethod
-    def of(
-        cls, section: str, host: str, allow_host: Iterable[str], allow_origin: Iterable[str], token: str | None
-    ) -> "Doors":
+    def of(cls, host: str, hosts: Listed, origins: Listed, token: str | None) -> "Doors":
         """The rules of a server that listens on `host`, beside what its lists add. Raises: ValueError, a sentence."""
         return cls(
-            section=section,
-            hosts=frozenset({host.lower(), *_listed_hosts(section, allow_host)} - WILDCARDS),
-            origins=frozenset(_listed_origins(section, allow_origin)),
+            hosts_key=hosts.key,
+            origins_key=origins.key,
+            hosts=frozenset({host.lower(), *_listed_hosts(hosts)} - WILDCARDS),
+            origins=frozenset(_listed_origins(origins)),
             token=token or None,
         )
 
     def check_names(self, hosts: Sequence[str], origins: Sequence[str]) -> Denied | None:
         """Each argument holds all values of one header; None where they may come in."""
         if len(hosts) != 1 or not self._knows_host(hosts[0]):
-            return Denied(403, f"This Host is not allowed; list it in {self.section}.allow_host.\n")
+            return Denied(403, f"This Host is not allowed; list it in {self.hosts_key}.\n")
         if origins and (len(origins) != 1 or not self._knows_origin(origins[0])):
-            return Denied(403, f"This Origin is not allowed; list it in {self.section}.allow_origin.\n")
+            return Denied(403, f"This Origin is not allowed; list it in {self.origins_key}.\n")
         return None
 
     def check_token(self, authorizations: Iterable[str], subprotocols: Iterable[str]) -> Denied | None:
@@ -175,17 +183,17 @@ def _tokens_in(subprotocols: str) -> Iterable[str]:
                 continue
 
 
-def _listed_hosts(section: str, values: Iterable[str]) -> Iterable[str]:
-    for value in values:
+def _listed_hosts(listed: Listed) -> Iterable[str]:
+    for value in listed.values:
         parsed = parse_host(value)
         if parsed is None:
-            raise ValueError(f"{value!r} in {section}.allow_host is no host name")
+            raise ValueError(f"{value!r} in {listed.key} is no host name")
         yield parsed[0]
 
 
-def _listed_origins(section: str, values: Iterable[str]) -> Iterable[Origin]:
-    for value in values:
+def _listed_origins(listed: Listed) -> Iterable[Origin]:
+    for value in listed.values:
         origin = parse_origin(value)
         if origin is None:
-            raise ValueError(f"{value!r} in {section}.allow_origin is no origin such as https://example.org:8443")
+            raise ValueError(f"{value!r} in {listed.key} is no origin such as https://example.org:8443")
         yield origin

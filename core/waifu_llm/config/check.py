@@ -29,6 +29,8 @@ _OPTION_TYPES: Final[dict[OptionType, tuple[Any, str]]] = {
     "number": (float, "a number"),
     "boolean": (bool, "true or false"),
     "list": (list[str], "a list of texts"),
+    "path": (str, "a path"),
+    "paths": (list[str], "a list of paths"),
 }
 _KEY_NAMES: Final = frozenset({"api_key", "apikey", "key", "token", "secret", "password"})
 

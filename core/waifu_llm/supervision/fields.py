@@ -98,7 +98,7 @@ def _from_text(option: Option, text: str) -> object:
         case "boolean":
             lower = text.lower()
             return True if lower in _TRUE else False if lower in _FALSE else text
-        case "list":
+        case "list" | "paths":
             return [part.strip() for part in text.split(",") if part.strip()]
         case _:
             return text
@@ -114,6 +114,8 @@ _TYPES: Final[Mapping[str, Any]] = {
     "number": float,
     "boolean": bool,
     "list": list[str],
+    "path": str,
+    "paths": list[str],
 }
 
 
