@@ -78,9 +78,9 @@ def projects() -> Iterator[Path]:
             yield manifest.parent
 
 
-def worker_names() -> list[str]:
-    """The providers there are."""
-    return [project.name for project in projects() if project.parent == ROOT / "workers"]
+def names(parent: str) -> list[str]:
+    """The `workers` or `gateways` there are."""
+    return [project.name for project in projects() if project.parent == ROOT / parent]
 
 
 def _shipped() -> list[Path]:
@@ -93,15 +93,19 @@ def _light(project: Path) -> bool:
     return float(size) < LARGE_MB
 
 
-def run_all(*, full: bool, worker: str | None, pytest: list[str]) -> int:
-    """All steps, one worker's, or the tests that `pytest` selects. Returns the exit code."""
+def run_all(*, full: bool, worker: str | None, gateway: str | None, pytest: list[str]) -> int:
+    """All steps, those of one worker or gateway, or the tests that `pytest` selects. Returns the exit code."""
     report = Report()
-    if worker is not None and worker not in worker_names():
-        say(f"there is no worker {worker!r}; there are: {', '.join(worker_names())}")
-        return 2
+    for name, kind in ((worker, "worker"), (gateway, "gateway")):
+        if name is not None and name not in names(f"{kind}s"):
+            say(f"there is no {kind} {name!r}; there are: {', '.join(names(f'{kind}s'))}")
+            return 2
     BUILD.mkdir(parents=True, exist_ok=True)
     if worker is not None:
-        _one_worker(report, worker, full, pytest)
+        _one_project(report, ROOT / "workers" / worker, _tests_of_worker(worker), full, pytest)
+    elif gateway is not None:
+        tests = [ROOT / "tests" / "gateways" / gateway]
+        _one_project(report, ROOT / "gateways" / gateway, [path for path in tests if path.is_dir()], full, pytest)
     elif pytest:
         _tests(report, full, pytest)
     else:
@@ -161,21 +165,23 @@ def _fill_cache(report: Report, chosen: list[Path]) -> None:
             report.run(f"packages of {project.name}", *install, *where)
 
 
-def _one_worker(report: Report, worker: str, full: bool, pytest: list[str]) -> None:
-    folder = ROOT / "workers" / worker
-    longer = tuple(f"test_{name}" for name in worker_names() if name != worker and name.startswith(worker))
-    tests = [
+def _tests_of_worker(worker: str) -> list[Path]:
+    longer = tuple(f"test_{name}" for name in names("workers") if name != worker and name.startswith(worker))
+    return [
         file
         for file in sorted((ROOT / "tests" / "workers").glob(f"test_{worker}*.py"))
         if not longer or not file.name.startswith(longer)
     ]
+
+
+def _one_project(report: Report, folder: Path, tests: list[Path], full: bool, pytest: list[str]) -> None:
     _lint(report, [folder, *tests])
     _types(report, [folder, *tests])
     _fill_cache(report, [folder])
     if tests:
         _tests(report, full, [*pytest, *map(str, tests)])
     else:
-        report.note(f"tests/workers/test_{worker}.py", "FAILED")
+        report.note(f"tests of {folder.name}", "FAILED")
 
 
 def _tests(report: Report, full: bool, chosen: list[str], env: Mapping[str, str] = {}) -> None:

@@ -19,7 +19,9 @@ def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=DESCRIPTION)
     parser.add_argument("--full", action="store_true", help="also the long runs")
-    parser.add_argument("--worker", metavar="NAME", help="only this provider's part")
+    only = parser.add_mutually_exclusive_group()
+    only.add_argument("--worker", metavar="NAME", help="only this provider's part")
+    only.add_argument("--gateway", metavar="NAME", help="only this gateway's part")
     parser.add_argument("pytest", nargs="*", metavar="-- PYTEST_ARGUMENT", help="run these tests only, no other step")
     return parser.parse_args()
 
@@ -34,7 +36,7 @@ def main() -> int:
         return 1
     import gates  # needs Python 3.11, which `prepare` has made sure of
 
-    return gates.run_all(full=asked.full, worker=asked.worker, pytest=asked.pytest)
+    return gates.run_all(full=asked.full, worker=asked.worker, gateway=asked.gateway, pytest=asked.pytest)
 
 
 if __name__ == "__main__":
