@@ -155,6 +155,10 @@ class Catalog:
         """Every worker, sorted by name."""
         return [m for m in self._manifests.values() if m.declared.kind == "worker"]
 
+    def gateways(self) -> list[Manifest]:
+        """Every gateway, sorted by name."""
+        return [m for m in self._manifests.values() if m.declared.kind == "gateway"]
+
     def find(self, name: str) -> Manifest:
         """The worker or gateway of that name. Raises: UnknownProvider, naming those there are; BrokenManifest."""
         if name in self.broken:

@@ -59,3 +59,11 @@ class Home:
     def data(self) -> Path:
         """One folder per gateway."""
         return self.root / "data"
+
+
+def absolute(path: str, base: Path) -> str:
+    """`path` from `base`, where it is a relative one; `~` is a home folder, or a mere name where nobody has it."""
+    try:
+        return str(base / Path(path).expanduser())
+    except RuntimeError:
+        return str(base / path)

@@ -142,7 +142,7 @@ def test_a_variable_is_read_as_its_setting_is_typed(
         (
             {"WAIFU_LLM_PROVIDER_OPENAI_BASE_URL": "x"},
             "the variable WAIFU_LLM_PROVIDER_OPENAI_BASE_URL is not read: options of a provider are set in "
-            "waifu-llm.toml",
+            "waifu-llm.toml or by serve --set",
         ),
     ],
 )
@@ -256,6 +256,8 @@ def test_every_type_of_option_can_stand_in_the_file(root: Path) -> None:
         "number": "0.5",
         "boolean": "true",
         "list": "['x']",
+        "path": "'x'",
+        "paths": "['x']",
     }
     options: dict[str, Option] = {kind: Option(kind, "") for kind in get_args(OptionType)}
     file = "[provider.any]\n" + "".join(f"{kind} = {values[kind]}\n" for kind in options)

@@ -42,12 +42,14 @@ def plan(
     need: KeyNeed = KeyNeed.REQUIRED,
     environ: dict[str, str] | None = None,
     defaults: dict[str, object] | None = None,
+    given: dict[str, object] | None = None,
     preload: str | None = None,
     digest_key: bytes = b"d",
 ) -> LoadPlan:
     return plan_load(
         manifest(need),
         LoadFields("t", api_key, preload, fields or {}),
+        given=given or {},
         defaults=defaults or {},
         environ=environ or {},
         own_key=own_key,
@@ -55,11 +57,16 @@ def plan(
     )
 
 
-def test_an_option_comes_from_the_load_then_the_variable_then_the_file_then_the_manifest() -> None:
+def test_an_option_comes_from_the_load_then_the_command_line_then_the_variable_then_the_file_then_the_manifest() -> (
+    None
+):
     assert plan().options["num_ctx"] == 2048
     assert plan(defaults={"num_ctx": 1}).options["num_ctx"] == 1
     assert plan(defaults={"num_ctx": 1}, environ={"T_CTX": "2"}).options["num_ctx"] == 2
+    assert plan(given={"num_ctx": 4}, environ={"T_CTX": "2"}).options["num_ctx"] == 4
+    assert plan(given={"num_ctx": None}, environ={"T_CTX": "2"}).options["num_ctx"] == 2048
     assert plan({"num_ctx": 3}, defaults={"num_ctx": 1}, environ={"T_CTX": "2"}).options["num_ctx"] == 3
+    assert plan({"num_ctx": 3}, given={"num_ctx": 1}).options["num_ctx"] == 3
 
 
 @pytest.mark.parametrize("absent", [None, ""])
@@ -209,6 +216,7 @@ def test_an_option_that_stands_for_an_address_is_one_and_parts_of_two_addresses_
     made = plan_load(
         manifest(KeyNeed.OPTIONAL, PRESETS),
         LoadFields("t", None, None, asked),
+        given={},
         defaults={},
         environ=own,
         own_key="theirs",

@@ -9,6 +9,7 @@ from waifu_llm.config.settings import (
     UvSettings,
     WorkerSettings,
 )
+from waifu_llm.config.tables import TableFlags
 
 __all__ = [
     "LimitSettings",
@@ -16,6 +17,7 @@ __all__ = [
     "Resolved",
     "ServerSettings",
     "Settings",
+    "TableFlags",
     "UvSettings",
     "WorkerSettings",
     "flags_from",

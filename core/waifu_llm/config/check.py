@@ -1,14 +1,12 @@
-"""What may stand in the config file: unknown names and wrong values become sentences. Pure."""
+"""What may stand in the config file's sections: unknown names and wrong values become sentences. Pure."""
 
 import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
-from urllib.parse import urlsplit
+from typing import Final
 
 import msgspec
 
-from waifu_llm.catalog import Catalog, Option, OptionType
 from waifu_llm.config.settings import NAMED_SECTIONS, SECTIONS, Host, LogLevel, Port, Positive, Seconds
 
 _EXPECTED: Final[dict[object, str]] = {
@@ -21,18 +19,6 @@ _EXPECTED: Final[dict[object, str]] = {
     Seconds: "seconds, a number over 0",
     LogLevel: "debug, info, warning or error",
 }
-_OPTION_TYPES: Final[dict[OptionType, tuple[Any, str]]] = {
-    "string": (str, "a text"),
-    "url": (str, "a URL such as https://host/v1"),
-    "host": (str, "an address"),
-    "integer": (int, "a whole number"),
-    "number": (float, "a number"),
-    "boolean": (bool, "true or false"),
-    "list": (list[str], "a list of texts"),
-    "path": (str, "a path"),
-    "paths": (list[str], "a list of paths"),
-}
-_KEY_NAMES: Final = frozenset({"api_key", "apikey", "key", "token", "secret", "password"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +41,7 @@ def check_value(section: str, key: str, value: object) -> str | None:
     try:
         msgspec.convert(value, field.type)
     except msgspec.ValidationError:
-        return f"{_shown(value)} is not {_EXPECTED[field.type]}"
+        return f"{shown(value)} is not {_EXPECTED[field.type]}"
     return None
 
 
@@ -84,69 +70,7 @@ def _check_section(section: str, content: Mapping[str, object]) -> Problem | Non
     return None
 
 
-def check_named_section(table: Mapping[str, Any], kind: str, catalog: Catalog | None) -> Problem | None:
-    """The first problem within `[provider.NAME]` or `[gateway.NAME]`; a catalog is needed for names and options."""
-    for name, content in table.get(kind, {}).items():
-        path = (kind, name)
-        if not isinstance(content, dict):
-            return Problem(path, f"{kind}.{name} must be a section of its own, [{kind}.NAME]")
-        problem = _check_secrets(name, content) if kind == "provider" else None
-        problem = problem or (_check_declared(kind, name, content, catalog) if catalog is not None else None)
-        if problem is not None:
-            return problem
-    return None
-
-
-def _check_secrets(provider: str, content: Mapping[str, object]) -> Problem | None:
-    for key in content:
-        if key.lower().replace("-", "_") in _KEY_NAMES:
-            sentence = f"keys do not belong in this file; run `waifu-llm keys set {provider}` and remove {key}"
-            return Problem(("provider", provider, key), sentence)
-    return None
-
-
-def _check_declared(kind: str, name: str, content: Mapping[str, object], catalog: Catalog) -> Problem | None:
-    if name in catalog.broken:
-        return None
-    wanted = "worker" if kind == "provider" else "gateway"
-    manifests = {m.name: m.declared for m in catalog.all() if m.declared.kind == wanted}
-    if name not in manifests:
-        return Problem((kind, name), f"there is no {kind} {name}{nearest(name, manifests)}")
-    options = manifests[name].options
-    if kind == "gateway":
-        options = {"enabled": Option("boolean", "Whether it is started."), **options}
-    for key, value in content.items():
-        if key not in options:
-            hint = nearest(key, options) or f"; it has: {', '.join(options) or 'none'}"
-            return Problem((kind, name, key), f"[{kind}.{name}] has no option {key}{hint}")
-        wrong = _check_option(options[key], value)
-        if wrong is not None:
-            return Problem((kind, name, key), f"{key}: {wrong}")
-    return None
-
-
-def _check_option(option: Option, value: object) -> str | None:
-    kind, expected = _OPTION_TYPES[option.type]
-    try:
-        msgspec.convert(value, kind)
-    except msgspec.ValidationError:
-        return f"{_shown(value)} is not {expected}"
-    if option.type == "url" and not _is_url(str(value)):
-        return f"{_shown(value)} is not {expected}"
-    if option.choices and value not in option.choices:
-        return f"{_shown(value)} is not one of {', '.join(option.choices)}"
-    return None
-
-
-def _is_url(text: str) -> bool:
-    """As far as it can be told from the form; what it may name is decided by each load."""
-    try:
-        url = urlsplit(text.strip())
-    except ValueError:
-        return False
-    return url.scheme in {"http", "https"} and bool(url.hostname)
-
-
-def _shown(value: object) -> str:
-    shown = "true" if value is True else "false" if value is False else repr(value)
-    return shown if len(shown) <= 60 else shown[:57] + "…"
+def shown(value: object) -> str:
+    """A value as a sentence quotes it."""
+    text = "true" if value is True else "false" if value is False else repr(value)
+    return text if len(text) <= 60 else text[:57] + "…"

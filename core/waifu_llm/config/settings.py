@@ -68,7 +68,11 @@ class UvSettings(_Section, frozen=True, kw_only=True):
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """All settings of a run. `provider` holds option defaults by provider, `gateway` each gateway's own table."""
+    """All settings of a run.
+
+    `provider` holds option defaults by provider, `given` those of the command line, which go before a provider's own
+    variables; `gateway` each gateway's own table: file, variables and command line in one. Paths in them are absolute.
+    """
 
     server: ServerSettings = ServerSettings()
     limits: LimitSettings = LimitSettings()
@@ -76,6 +80,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     log: LogSettings = LogSettings()
     uv: UvSettings = UvSettings()
     provider: dict[str, dict[str, object]] = {}
+    given: dict[str, dict[str, object]] = {}
     gateway: dict[str, dict[str, object]] = {}
     token: str | None = None
 

@@ -4,19 +4,18 @@ import hashlib
 import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Final
+from typing import Final
 from urllib.parse import urlsplit
 
 import msgspec
 
 from waifu_llm.catalog import KeyNeed, Manifest, Option, OptionValue
+from waifu_llm.config.values import OPTION_TYPES, option_from_text
 from waifu_llm.errors import BadLoadField, MissingKey
 from waifu_llm.supervision.hosts import completed
 from waifu_llm.supervision.jobs import LoadFields
 
 _METADATA_HOSTS: Final = frozenset({"metadata.google.internal", "metadata", "instance-data"})
-_TRUE: Final = frozenset({"1", "true", "yes", "on"})
-_FALSE: Final = frozenset({"0", "false", "no", "off"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,16 +34,20 @@ def plan_load(
     manifest: Manifest,
     asked: LoadFields,
     *,
+    given: Mapping[str, object],
     defaults: Mapping[str, object],
     environ: Mapping[str, str],
     own_key: str | None,
     digest_key: bytes,
 ) -> LoadPlan:
-    """Check a load. `defaults` come from the config file; `own_key` is this server's.
+    """Check a load. `own_key` is this server's.
 
-    Raises: BadLoadField; MissingKey.
+    `given` comes from the command line (None: the manifest's default, whatever else is said), `defaults` from the
+    config file. Raises: BadLoadField; MissingKey.
     """
-    own = {name: _own_value(name, option, defaults, environ) for name, option in manifest.declared.options.items()}
+    own = {
+        name: _own_value(name, option, given, defaults, environ) for name, option in manifest.declared.options.items()
+    }
     options = {
         name: _asked_value(name, option, asked.fields.get(name), own[name])
         for name, option in manifest.declared.options.items()
@@ -66,13 +69,32 @@ def plan_load(
     )
 
 
+def gateway_options(manifest: Manifest, table: Mapping[str, object]) -> dict[str, OptionValue]:
+    """A gateway's options as it is told them: those of its table of the settings, else the manifest's defaults.
+
+    Raises: BadLoadField.
+    """
+    return {
+        name: _checked(f"gateway.{manifest.name}.{name}", option, table[name]) if name in table else option.default
+        for name, option in manifest.declared.options.items()
+    }
+
+
 def _digest(value: object, key: bytes) -> str:
     return hashlib.blake2b(msgspec.json.encode(value, order="deterministic"), key=key, digest_size=16).hexdigest()
 
 
-def _own_value(name: str, option: Option, defaults: Mapping[str, object], environ: Mapping[str, str]) -> OptionValue:
+def _own_value(
+    name: str,
+    option: Option,
+    given: Mapping[str, object],
+    defaults: Mapping[str, object],
+    environ: Mapping[str, str],
+) -> OptionValue:
+    if name in given:
+        return option.default if given[name] is None else _checked(f"--set of {name}", option, given[name])
     if option.env and environ.get(option.env):
-        return _checked(f"the variable {option.env}", option, _from_text(option, environ[option.env]))
+        return _checked(f"the variable {option.env}", option, option_from_text(option.type, environ[option.env]))
     if name in defaults:
         return _checked(f"the config file's default of {name}", option, defaults[name])
     return option.default
@@ -88,40 +110,13 @@ def _asked_value(name: str, option: Option, value: object, own: OptionValue) -> 
     return _checked(f"the load's field {name}", option, value)
 
 
-def _from_text(option: Option, text: str) -> object:
-    match option.type:
-        case "integer" | "number":
-            try:
-                return int(text) if option.type == "integer" else float(text)
-            except ValueError:
-                return text
-        case "boolean":
-            lower = text.lower()
-            return True if lower in _TRUE else False if lower in _FALSE else text
-        case "list" | "paths":
-            return [part.strip() for part in text.split(",") if part.strip()]
-        case _:
-            return text
-
-
 # `host`: a URL too, but its short forms are taken as well and completed from the default.
 _ADDRESS_TYPES: Final = frozenset({"url", "host"})
-_TYPES: Final[Mapping[str, Any]] = {
-    "string": str,
-    "url": str,
-    "host": str,
-    "integer": Annotated[int, msgspec.Meta(ge=-(2**53), le=2**53)],
-    "number": float,
-    "boolean": bool,
-    "list": list[str],
-    "path": str,
-    "paths": list[str],
-}
 
 
 def _checked(source: str, option: Option, value: object) -> OptionValue:
     try:
-        checked: OptionValue = msgspec.convert(value, _TYPES[option.type], strict=True)
+        checked: OptionValue = msgspec.convert(value, OPTION_TYPES[option.type], strict=True)
     except msgspec.ValidationError as error:
         raise BadLoadField(f"{source} must be of the type {option.type}: {error}") from error
     if option.choices and checked not in option.choices:

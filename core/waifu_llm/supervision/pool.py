@@ -113,6 +113,7 @@ class Pool:
         plan = plan_load(
             manifest,
             fields,
+            given=self._settings.given.get(manifest.name, {}),
             defaults=self._settings.provider.get(manifest.name, {}),
             environ=self._with.environ,
             own_key=own_key,
