@@ -10,6 +10,7 @@ from typing import Final
 import msgspec
 
 from waifu_lollms.personalities import cache, images
+from waifu_lollms.personalities.errors import PersonalityError
 from waifu_lollms.personalities.files import Confinement
 from waifu_lollms.personalities.loader import DEFAULT_LANGUAGE, BrokenFile, read_personality
 from waifu_lollms.personalities.model import BrokenPersonality, Personality, Survey
@@ -23,10 +24,6 @@ MOST_CONFIG_BYTES: Final = 256 * 1024
 _ASSETS: Final = "assets"
 _SCRIPTS: Final = "scripts"
 _WATCHED: Final = (".", CONFIG, _ASSETS, _SCRIPTS)
-
-
-class PersonalityError(Exception):
-    """There is no such personality; its text is a sentence for the client, without any path outside the roots."""
 
 
 @dataclass(frozen=True, slots=True)
