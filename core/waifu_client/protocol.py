@@ -276,7 +276,10 @@ class UnloadDone(Outcome, frozen=True, kw_only=True, tag="unload_done"):
 
 
 class WorkerStats(msgspec.Struct, frozen=True):
-    """One worker. Memory in bytes (the process and its children), uptime in seconds."""
+    """One worker or gateway. Memory in bytes (the process and its children), uptime in seconds.
+
+    `kind`: worker or gateway; `address`: where a gateway listens, None for a worker and for one that is not ready.
+    """
 
     provider: str
     state: str
@@ -286,6 +289,8 @@ class WorkerStats(msgspec.Struct, frozen=True):
     queued: int
     uptime_s: float | None
     restarts: int
+    kind: str = "worker"
+    address: str | None = None
 
 
 class EnvironmentStats(msgspec.Struct, frozen=True):

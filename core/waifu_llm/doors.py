@@ -61,6 +61,15 @@ class ModuleDoors:
             denied = self.rules.check_token(authorizations, subprotocols)
         return denied
 
+    def check_gateway(
+        self, hosts: Sequence[str], origins: Sequence[str], authorizations: Sequence[str]
+    ) -> Denied | None:
+        """The same where gateways alone may come in."""
+        denied = self.rules.check_names(hosts, origins)
+        if denied is None and not self.is_gateway(authorizations):
+            denied = Denied(401, "This address is for the gateways of this module.\n")
+        return denied
+
     def is_gateway(self, authorizations: Sequence[str]) -> bool:
         """Whether these values of `Authorization` are those of a gateway of this run."""
         return self.gateway_token is not None and carries_token(self.gateway_token, authorizations)

@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Final
 
 if sys.platform != "win32":
@@ -31,6 +32,16 @@ from waifu_llm.supervision.process import Processes
 INTERRUPTED: Final = 130
 _OPEN_FILES: Final = 65536
 _log: Final = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Announce:
+    """Who is told what listens: the module's URL, and the name and address of each gateway, again where it was started
+    again. Gateways are started where somebody wants to be told of them.
+    """
+
+    module: Callable[[str], None]
+    gateway: Callable[[str, str], None] | None = None
 
 
 @asynccontextmanager
@@ -75,14 +86,14 @@ async def run_module(
     *,
     redactor: Redactor | None = None,
     catalog: Catalog | None = None,
-    on_listening: Callable[[str], None] | None = None,
+    announce: Announce | None = None,
     stop: asyncio.Event | None = None,
 ) -> int:
     """Serve until told to stop; returns the exit code (0, or 130 after Ctrl-C).
 
     Without `stop` it is a program's whole work: it can be found through its run file, and handles SIGTERM and Ctrl-C
     itself, of which the first drains and a second Ctrl-C ends it now.
-    `on_listening` gets the URL once clients can connect. Raises: ModuleError where it cannot listen.
+    Raises: ModuleError where it cannot listen.
     """
     redactor = redactor or Redactor()
     redactor.add(settings.token)
@@ -98,13 +109,15 @@ async def run_module(
             redactor=redactor,
             statistics=statistics,
         ) as pool:
-            server = Server(pool, settings, statistics, redactor)
+            server = Server(pool, settings, statistics, redactor, pool.gateway_token)
             host, port = await server.start()
             url = f"{'ws' if settings.server.tls_cert is None else 'wss'}://{host}:{port}"
             try:
                 with _findable(home, url, settings.token) if stop is None else contextlib.nullcontext():
-                    if on_listening is not None:
-                        on_listening(url)
+                    if announce is not None:
+                        announce.module(url)
+                        if announce.gateway is not None:
+                            pool.start_gateways(server.gateway_url or url, announce.gateway)
                     await _either(stopping, server.stop_requested)
                     if server.stop_requested.is_set():
                         _log.info("a client asked the module to stop")

@@ -1,4 +1,4 @@
-"""The wait for a worker's first line, where nobody waits any more."""
+"""The wait for a process's first line, where nobody waits any more."""
 
 import asyncio
 import gc
@@ -8,18 +8,20 @@ from waifu_llm.log import WorkerLog
 from waifu_llm.redaction import Redactor
 from waifu_llm.supervision.channel import Channel
 from waifu_llm.supervision.greeting import Greeting
+from waifu_worker.framing import decode_from_worker
+from waifu_worker.wire import FromWorker
 
 
 class Nobody:
     """Satisfies `ChannelOwner`."""
 
-    def received(self, channel: Channel, message: object) -> None:
+    def received(self, message: FromWorker) -> None:
         """Nothing is done about it."""
 
-    def broken(self, channel: Channel, why: str) -> None:
+    def broken(self, why: str) -> None:
         """Nothing is done about it."""
 
-    def gone(self, channel: Channel, returncode: int) -> None:
+    def gone(self, returncode: int) -> None:
         """Nothing is done about it."""
 
 
@@ -27,7 +29,8 @@ async def test_the_death_of_a_worker_whose_start_was_called_off_is_no_error(tmp_
     told: list[object] = []
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(lambda _, what: told.append(what))
-    greeting = Greeting("fake", Channel(Nobody(), WorkerLog(tmp_path / "fake.log", Redactor()), loop.time))
+    channel = Channel(Nobody(), WorkerLog(tmp_path / "fake.log", Redactor()), decode_from_worker, loop.time)
+    greeting = Greeting("fake", "the worker of fake", channel)
     greeting.died("died")
     del greeting
     gc.collect()

@@ -7,15 +7,15 @@ from support.fake_process import FakeProcess
 from support.pool_bench import Bench, RecordingSink, job
 from support.waiting import bounded
 
-from waifu_llm.supervision import context, supervisor
+from waifu_llm.supervision import context, life
 from waifu_llm.supervision.jobs import Loaded
 from waifu_worker import wire
 
 
 @pytest.fixture
 def quick_watch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(supervisor, "WATCH_INTERVAL_S", 0.01)
-    monkeypatch.setattr(supervisor, "SILENCE_S", 0.05)
+    monkeypatch.setattr(life, "WATCH_INTERVAL_S", 0.01)
+    monkeypatch.setattr(life, "SILENCE_S", 0.05)
 
 
 async def loaded(bench: Bench) -> tuple[Loaded, FakeProcess]:

@@ -25,6 +25,7 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 ROOTS: Final = (ROOT / "workers", ROOT / "gateways")
 FAKES: Final = ROOT / "tests" / "fakes"
 FAKE: Final = FAKES / "worker"
+FAKE_GATEWAY: Final = FAKES / "gateway"
 COVERAGE: Final = "COVERAGE_PROCESS_START"
 SILENCE_S: Final = 900.0
 COMPILE_S: Final = 60.0
@@ -38,11 +39,14 @@ _PTH: Final = (
 
 
 def catalog() -> Catalog:
-    """The module's own workers and gateways, the tests' misbehaving worker, called fake, and two that contradict."""
+    """The module's own workers and gateways, the misbehaving ones of the tests, and two that contradict.
+
+    The misbehaving worker is called fake, the misbehaving gateway fake_gateway.
+    """
     own = Catalog.read(ROOTS)
-    fake = replace(read_manifest(FAKE), name="fake")
+    fakes = [replace(read_manifest(FAKE), name="fake"), replace(read_manifest(FAKE_GATEWAY), name="fake_gateway")]
     contradicting = [read_manifest(folder) for folder in sorted(FAKES.glob("contradiction_*"))]
-    return Catalog({manifest.name: manifest for manifest in (*own.all(), fake, *contradicting)}, own.broken)
+    return Catalog({manifest.name: manifest for manifest in (*own.all(), *fakes, *contradicting)}, own.broken)
 
 
 class SharedEnvironments:

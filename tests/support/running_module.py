@@ -16,7 +16,7 @@ from support.environments import catalog
 from support.waiting import WAIT_S, bounded
 
 from waifu_llm.config import ServerSettings, Settings, WorkerSettings
-from waifu_llm.module import run_module
+from waifu_llm.module import Announce, run_module
 from waifu_llm.paths import Home
 from waifu_llm.supervision.guardian import VARIABLE
 
@@ -26,6 +26,7 @@ class RunningModule:
 
     def __init__(self, home: Path, settings: Settings) -> None:
         self.url = ""
+        self._addresses: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
         self._stop = asyncio.Event()
         self._listening = asyncio.Event()
         self._running = asyncio.create_task(
@@ -34,7 +35,7 @@ class RunningModule:
                 Home(home),
                 os.environ,
                 catalog=catalog(),
-                on_listening=self._listens,
+                announce=Announce(self._listens, lambda *heard: self._addresses.put_nowait(heard)),
                 stop=self._stop,
             )
         )
@@ -52,6 +53,14 @@ class RunningModule:
         if not self._listening.is_set():
             self._running.result()
 
+    async def gateway_address(self, name: str) -> str:
+        """Where the gateway listens, once it does; asked again, where it listens after it was started again."""
+        async with bounded():
+            while True:
+                heard, address = await self._addresses.get()
+                if heard == name:
+                    return address
+
     async def stop(self) -> int:
         """Drain it; its exit code. Safe to repeat."""
         self._stop.set()
@@ -64,9 +73,25 @@ class RunningModule:
 
 
 @asynccontextmanager
-async def running_module(home: Path, *, workers: WorkerSettings | None = None) -> AsyncIterator[RunningModule]:
-    """A module with the tests' catalog, which must leave nothing behind; it may end before the block does."""
-    module = RunningModule(home, Settings(server=ServerSettings(port=0), workers=workers or WorkerSettings()))
+async def running_module(
+    home: Path,
+    *,
+    workers: WorkerSettings | None = None,
+    gateways: dict[str, dict[str, object]] | None = None,
+    server: ServerSettings | None = None,
+    token: str | None = None,
+) -> AsyncIterator[RunningModule]:
+    """A module with the tests' catalog, which must leave nothing behind; it may end before the block does.
+
+    `gateways`: their tables, such as `{"lollms": {"enabled": True, "port": 0}}`; `server` with port 0.
+    """
+    settings = Settings(
+        server=server or ServerSettings(port=0),
+        workers=workers or WorkerSettings(),
+        gateway=gateways or {},
+        token=token,
+    )
+    module = RunningModule(home, settings)
     await module.listening()
     try:
         yield module

@@ -74,7 +74,7 @@ async def _running(context: Context) -> Client | None:
 
 @asynccontextmanager
 async def _own_module(context: Context, token: str) -> AsyncIterator[str]:
-    from waifu_llm.module import run_module
+    from waifu_llm.module import Announce, run_module
 
     settings = _private(context.settings(), token)
     home = context.own_home()
@@ -89,7 +89,7 @@ async def _own_module(context: Context, token: str) -> AsyncIterator[str]:
                 context.environ,
                 redactor=redactor,
                 catalog=context.catalog,
-                on_listening=listening.set_result,
+                announce=Announce(listening.set_result),
                 stop=stop,
             )
         )

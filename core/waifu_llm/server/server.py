@@ -3,7 +3,8 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Sequence
+import ssl
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from websockets.asyncio.server import Server as SocketServer
@@ -12,11 +13,11 @@ from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
 from waifu_client.protocol import ErrorCode, GetStatsDone, RequestId
-from waifu_llm.config import Settings
+from waifu_llm.config import ServerSettings, Settings
 from waifu_llm.doors import SUBPROTOCOL, ModuleDoors
 from waifu_llm.redaction import Redactor
 from waifu_llm.server.connection import Connection
-from waifu_llm.server.listening import listen, tls
+from waifu_llm.server.listening import Bind, listen, tls
 from waifu_llm.server.writer import CLOSE_S
 from waifu_llm.session import Effect, Session
 from waifu_llm.stats import Statistics
@@ -40,20 +41,31 @@ _socket_log.setLevel(logging.WARNING)
 class Server:
     """The module's WebSocket. `stop_requested` is set when a client's `close` asks the module to stop.
 
+    `gateway_token` is what the gateways of this run send, where there are some: they need no other token, and the limit
+    of connections is not for them. `gateway_url` is where they connect, None where that is where all do.
     Raises: UsageError, where the settings would leave the module open to other machines.
     """
 
-    def __init__(self, pool: PoolInterface, settings: Settings, statistics: Statistics, redactor: Redactor) -> None:
+    def __init__(
+        self,
+        pool: PoolInterface,
+        settings: Settings,
+        statistics: Statistics,
+        redactor: Redactor,
+        gateway_token: str | None = None,
+    ) -> None:
         self.pool = pool
         self.statistics = statistics
         self.stop_requested = asyncio.Event()
+        self.gateway_url: str | None = None
         self._settings = settings
         self._redactor = redactor
         redactor.add(settings.token)
-        self._doors = ModuleDoors.of(settings.server, settings.token)
+        self._doors = ModuleDoors.of(settings.server, settings.token, gateway_token)
         self._loop = asyncio.get_running_loop()
         self._servers: list[SocketServer] = []
         self._connections: set[Connection] = set()
+        self._of_gateways: set[Connection] = set()
         self._empty = asyncio.Event()
         self._closing = False
 
@@ -65,7 +77,22 @@ class Server:
         for warning in self._doors.warnings:
             _log.warning("%s", warning)
         context = tls(self._settings.server)
+        interval = None if self._doors.loopback else _PING_EVERY_S
+        self._servers, host, port = await listen(self._binder(self._let_in, context, interval), self._settings.server)
+        if context is not None and self._doors.gateway_token is not None:
+            # A certificate names what clients connect to, which is not what this machine calls itself.
+            bind = self._binder(self._let_gateway_in, None, None)
+            servers, own_host, own_port = await listen(bind, ServerSettings(port=0))
+            self._servers += servers
+            self.gateway_url = f"ws://{own_host}:{own_port}"
+        return host, port
 
+    def _binder(
+        self,
+        let_in: Callable[[ServerConnection, Request], Response | None],
+        context: ssl.SSLContext | None,
+        ping_interval: float | None,
+    ) -> Bind:
         async def bind(host: str, port: int) -> SocketServer:
             return await serve(
                 self._handle,
@@ -74,18 +101,17 @@ class Server:
                 ssl=context,
                 compression=None,
                 max_size=2 * self._settings.limits.message_bytes,
-                process_request=self._let_in,
+                process_request=let_in,
                 select_subprotocol=_select_subprotocol,
                 server_header=None,
-                ping_interval=None if self._doors.loopback else _PING_EVERY_S,
+                ping_interval=ping_interval,
                 ping_timeout=_PING_ANSWER_S,
                 close_timeout=CLOSE_S,
                 logger=_socket_log,
                 backlog=_BACKLOG,
             )
 
-        self._servers, host, port = await listen(bind, self._settings.server)
-        return host, port
+        return bind
 
     async def drain(self) -> None:
         """Tell every running request that the module stops, flush, close with 1001; bounded to a few seconds.
@@ -157,8 +183,22 @@ class Server:
             headers.get_all("Authorization"),
             headers.get_all("Sec-WebSocket-Protocol"),
         )
-        if denied is None and len(self._connections) >= self._settings.limits.connections:
+        clients = len(self._connections) - len(self._of_gateways)
+        if denied is None and clients >= self._settings.limits.connections and not self._is_gateway(request):
             denied = Denied(503, "Too many connections; try again later.\n")
+        return self._refusal(socket, denied)
+
+    def _let_gateway_in(self, socket: ServerConnection, request: Request) -> Response | None:
+        headers = request.headers
+        denied = self._doors.check_gateway(
+            headers.get_all("Host"), headers.get_all("Origin"), headers.get_all("Authorization")
+        )
+        return self._refusal(socket, denied)
+
+    def _is_gateway(self, request: Request) -> bool:
+        return self._doors.is_gateway(request.headers.get_all("Authorization"))
+
+    def _refusal(self, socket: ServerConnection, denied: Denied | None) -> Response | None:
         if denied is None:
             return None
         _log.info("refused a connection with HTTP %d", denied.status)
@@ -179,10 +219,13 @@ class Server:
             session.closing()
         connection = Connection(socket, session, self, self._settings.limits)
         self._connections.add(connection)
+        if socket.request is not None and self._is_gateway(socket.request):
+            self._of_gateways.add(connection)
         try:
             await connection.run()
         finally:
             self._connections.discard(connection)
+            self._of_gateways.discard(connection)
             if not self._connections:
                 self._empty.set()
 

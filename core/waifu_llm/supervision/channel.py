@@ -1,4 +1,4 @@
-"""The wire to one worker process: lines in and out, bad lines counted, the last of its stderr kept.
+"""The wire to one worker or gateway process: lines in and out, bad lines counted, the last of its stderr kept.
 
 One channel belongs to one spawned process and is never reused: an answer that arrives late from a process
 that was replaced reaches a channel nobody listens to.
@@ -6,12 +6,12 @@ that was replaced reaches a channel nobody listens to.
 
 from collections import deque
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Final, Generic, Protocol, TypeVar
 
 from waifu_llm.log import WorkerLog
 from waifu_llm.supervision.process import TAIL_BYTES, Child
 from waifu_worker import framing
-from waifu_worker.wire import FromWorker, ToWorker
+from waifu_worker.wire import FromGateway, FromWorker, ToGateway, ToWorker
 
 BAD_LINES: Final = 100
 BAD_LINES_WINDOW_S: Final = 10.0
@@ -20,30 +20,36 @@ LAST_LINE_CHARS: Final = 300
 _SHOWN: Final = 200
 _LOOKED_AT: Final = 8192
 
+M_contra = TypeVar("M_contra", bound=FromWorker | FromGateway, contravariant=True)
+M = TypeVar("M", bound=FromWorker | FromGateway)
+
 
 class ChannelFull(Exception):
     """The worker has not read its input for so long that no more is queued for it."""
 
 
-class ChannelOwner(Protocol):
-    """What a channel tells its supervisor."""
+class ChannelOwner(Protocol[M_contra]):
+    """What a channel tells its owner."""
 
-    def received(self, channel: "Channel", message: FromWorker) -> None:
-        """One message, in the worker's order."""
+    def received(self, message: M_contra) -> None:
+        """One message, in the process's order."""
 
-    def broken(self, channel: "Channel", why: str) -> None:
-        """The worker breaks the rules of the wire and must be killed; told once."""
+    def broken(self, why: str) -> None:
+        """The process breaks the rules of the wire and must be killed; told once."""
 
-    def gone(self, channel: "Channel", returncode: int) -> None:
+    def gone(self, returncode: int) -> None:
         """The process has ended; told once, nothing after it."""
 
 
-class Channel:
-    """Implements `ChildEvents` for a worker."""
+class Channel(Generic[M]):
+    """Implements `ChildEvents`. `decode` reads one line (`framing.decode_from_…`)."""
 
-    def __init__(self, owner: ChannelOwner, log: WorkerLog, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, owner: ChannelOwner[M], log: WorkerLog, decode: Callable[[bytes], M], clock: Callable[[], float]
+    ) -> None:
         self._owner = owner
         self._log = log
+        self._decode = decode
         self._clock = clock
         self._splitter = framing.LineSplitter()
         self._bad: deque[float] = deque(maxlen=BAD_LINES)
@@ -68,7 +74,7 @@ class Channel:
         assert self._child is not None
         return self._child
 
-    def send(self, message: ToWorker) -> None:
+    def send(self, message: ToWorker | ToGateway) -> None:
         """Queue one message; never blocks. Raises: ChannelFull; framing.LineTooLong."""
         line = framing.encode(message)
         if self.child.unsent > UNSENT_LIMIT:
@@ -87,11 +93,11 @@ class Channel:
             return
         for line in lines:
             try:
-                message = framing.decode_from_worker(line)
+                message = self._decode(line)
             except framing.DECODE_ERRORS as error:
                 self._bad_line(line, error)
             else:
-                self._owner.received(self, message)
+                self._owner.received(message)
 
     def _bad_line(self, line: bytes, error: Exception) -> None:
         now = self._clock()
@@ -104,7 +110,7 @@ class Channel:
     def _break(self, why: str) -> None:
         if not self._broken:
             self._broken = True
-            self._owner.broken(self, why)
+            self._owner.broken(why)
 
     def errors(self, data: bytes) -> None:
         """Bytes of the worker's stderr: logged, and the last of them kept."""
@@ -117,7 +123,7 @@ class Channel:
         self._broken = True
         self._log.flush()
         self.ended = True
-        self._owner.gone(self, returncode)
+        self._owner.gone(returncode)
 
     def details(self) -> str:
         """How a sentence about this worker's end goes on: its last words, and where its log is."""

@@ -11,8 +11,9 @@ from waifu_llm.supervision.channel import Channel
 from waifu_llm.supervision.exchange import Exchange
 from waifu_llm.supervision.fields import LoadPlan
 from waifu_llm.supervision.jobs import LoadProgress, ModelList
-from waifu_llm.supervision.supervisor import OnProgress, Supervisor
-from waifu_worker.wire import Done, Load, Models, Progress
+from waifu_llm.supervision.life import OnProgress
+from waifu_llm.supervision.supervisor import Supervisor
+from waifu_worker.wire import Done, FromWorker, Load, Models, Progress
 
 MODELS_FRESH_S: Final = 60.0
 MODELS_WAIT_S: Final = 0.7
@@ -34,7 +35,7 @@ class Context:
         self._models = ModelList(())
         self._models_read = 0.0
         self._loop = asyncio.get_running_loop()
-        self._loaded_on: Channel | None = None
+        self._loaded_on: Channel[FromWorker] | None = None
         self._loading: asyncio.Task[None] | None = None
         self._refreshing: asyncio.Task[None] | None = None
         self._waiters: Counter[asyncio.Task[None]] = Counter()

@@ -1,51 +1,62 @@
-"""The wait for a worker's first line, and what it means where it does not come."""
+"""The wait for the first line of a worker or a gateway, and what it means where it does not come."""
 
 import asyncio
 import signal
+from typing import Any
 
-from waifu_llm.errors import StartFailed
+from waifu_llm.errors import ModuleError, StartFailed
 from waifu_llm.supervision.channel import Channel
-from waifu_worker.wire import MAGIC, WIRE_VERSION, Ready
+from waifu_worker.wire import MAGIC, WIRE_VERSION, GatewayReady, Ready
 
 
 class Greeting:
-    """Ends with the worker's `ready`, with its death, or with the time limit; whichever is first."""
+    """Ends with the `ready` of the worker or gateway `name`, with its death, or with the time limit.
 
-    def __init__(self, name: str, channel: Channel) -> None:
+    `who` begins a sentence about it.
+    """
+
+    def __init__(self, name: str, who: str, channel: Channel[Any]) -> None:
         self._name = name
+        self._who = who
         self._channel = channel
-        self._arrived: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._arrived: asyncio.Future[Ready | GatewayReady] = asyncio.get_running_loop().create_future()
 
-    async def wait(self, limit_s: float) -> None:
-        """Return when the worker has greeted. Cancelling it is safe. Raises: StartFailed."""
+    async def wait(self, limit_s: float) -> Ready | GatewayReady:
+        """Return when it has greeted. Cancelling it is safe. Raises: StartFailed, or what it was refused with."""
         try:
             async with asyncio.timeout(limit_s):
-                await self._arrived
+                greeting = await self._arrived
         except TimeoutError as error:
             raise self._failed(f"was not ready within {limit_s:g} s") from error
         if self._channel.ended:
             raise self._failed("ended right after its greeting")
+        return greeting
 
-    def said(self, message: Ready) -> None:
-        """The worker's `ready`; a second one means nothing."""
+    def said(self, message: Ready | GatewayReady) -> None:
+        """Its `ready`; a second one means nothing."""
         if self._arrived.done():
             return
         if (message.magic, message.wire, message.name) == (MAGIC, WIRE_VERSION, self._name):
-            self._arrived.set_result(None)
+            self._arrived.set_result(message)
         else:
-            self._fail(f"greeted as {message.magic!r} {message.name!r} with wire version {message.wire}")
+            self._fail(self._failed(f"greeted as {message.magic!r} {message.name!r} with wire version {message.wire}"))
+
+    def refused(self, error: ModuleError) -> None:
+        """It says that it cannot start."""
+        if not self._arrived.done():
+            self._fail(error)
 
     def died(self, what: str) -> None:
         """The process has ended."""
         if not self._arrived.done():
-            self._fail(what)
+            self._fail(self._failed(what))
 
-    def _fail(self, what: str) -> None:
-        self._arrived.set_exception(self._failed(what))
+    def _fail(self, error: ModuleError) -> None:
+        self._arrived.set_exception(error)
         self._arrived.exception()  # seen: a start that was called off while it spawned does not wait any more
 
     def _failed(self, what: str) -> StartFailed:
-        return StartFailed(f"the worker of {self._name} {what}{self._channel.details()}")
+        return StartFailed(f"{self._who} {what}{self._channel.details()}")
 
 
 def cause_of_death(returncode: int) -> str:

@@ -114,10 +114,10 @@ class PoolInterface(Protocol):
         """Every worker there is, with what a program can show about it before loading it."""
 
     def workers(self) -> list[WorkerStats]:
-        """The workers that were started and not forgotten yet."""
+        """The workers that were started and not forgotten yet, and the gateways."""
 
     def environments(self) -> list[EnvironmentStats]:
-        """The environment of every worker there is."""
+        """The environment of every worker there is, and of the gateways that are installed or enabled."""
 
     async def unload(self, provider: str) -> None:
         """Stop the provider's workers; running generations end with INTERRUPT. Raises: UnknownProvider."""

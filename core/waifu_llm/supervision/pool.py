@@ -21,10 +21,13 @@ from waifu_llm.supervision.admission import Admission, Answer
 from waifu_llm.supervision.context import Context
 from waifu_llm.supervision.environ import worker_environ
 from waifu_llm.supervision.fields import LoadPlan, plan_load
+from waifu_llm.supervision.gateway import OnReady
+from waifu_llm.supervision.gateways import Gateways
 from waifu_llm.supervision.jobs import Generation, Job, Loaded, LoadFields, LoadProgress, ModelList, Sink
+from waifu_llm.supervision.life import OnProgress, Recipe, Spawn
 from waifu_llm.supervision.run import Run
 from waifu_llm.supervision.state import WorkerState
-from waifu_llm.supervision.supervisor import OnProgress, Spawn, Supervisor
+from waifu_llm.supervision.supervisor import Supervisor
 from waifu_llm.supervision.survey import provider_details, resident_bytes
 
 _log = logging.getLogger(__name__)
@@ -75,11 +78,24 @@ class Pool:
         self._tasks: set[asyncio.Task[None]] = set()
         self._last: Context | None = None
         self._closing = False
+        self._gateways = Gateways(settings, means.catalog, means.home, self._recipe)
+        means.redactor.add(self._gateways.token)
 
     @property
     def last_loaded(self) -> Loaded | None:
         """The load that succeeded last, whoever asked for it."""
         return self._last
+
+    # Gateways.
+
+    @property
+    def gateway_token(self) -> str | None:
+        """What the gateways of this run send to the server; None where none is enabled."""
+        return self._gateways.token
+
+    def start_gateways(self, url: str, on_ready: OnReady) -> None:
+        """Start those that are enabled, once the server listens (see `Gateways.start`)."""
+        self._gateways.start(url, on_ready)
 
     # Loads and who holds them.
 
@@ -134,14 +150,16 @@ class Pool:
         return context
 
     def _new_supervisor(self, manifest: Manifest) -> Supervisor:
-        return Supervisor(
+        return Supervisor(self._recipe(manifest), on_restart=lambda: self._with.statistics.restarted(manifest.name))
+
+    def _recipe(self, manifest: Manifest) -> Recipe:
+        return Recipe(
             manifest,
-            prepare=self._prepare,
-            spawn=self._with.spawn,
-            environ=worker_environ(manifest.declared, self._with.environ),
-            settings=self._settings.workers,
-            log=WorkerLog(self._with.home.logs / f"{manifest.name}.log", self._with.redactor),
-            on_restart=lambda: self._with.statistics.restarted(manifest.name),
+            self._prepare,
+            self._with.spawn,
+            worker_environ(manifest.declared, self._with.environ),
+            self._settings.workers,
+            WorkerLog(self._with.home.logs / f"{manifest.name}.log", self._with.redactor),
         )
 
     async def _prepare(self, manifest: Manifest, on_progress: OnProgress) -> Environment:
@@ -282,8 +300,8 @@ class Pool:
         }
 
     def workers(self) -> list[WorkerStats]:
-        """The workers that were started and not forgotten yet."""
-        return [self._worker(supervisor) for supervisor in self._supervisors.values()]
+        """The workers that were started and not forgotten yet, and the gateways."""
+        return [*(self._worker(supervisor) for supervisor in self._supervisors.values()), *self._gateways.stats()]
 
     def _worker(self, supervisor: Supervisor) -> WorkerStats:
         contexts = [context for context in self._contexts.values() if context.supervisor is supervisor]
@@ -302,11 +320,14 @@ class Pool:
         )
 
     def environments(self) -> list[EnvironmentStats]:
-        """The environment of every worker there is."""
-        return [
-            EnvironmentStats(name=manifest.name, state=self._with.environments.status(manifest).state)
-            for manifest in self._with.catalog.workers()
+        """The environment of every worker there is, and of the gateways that are installed or enabled."""
+        status = self._with.environments.status
+        found = [
+            EnvironmentStats(name=manifest.name, state=status(manifest).state) for manifest in self._with.catalog.all()
         ]
+        workers = {manifest.name for manifest in self._with.catalog.workers()}
+        wanted = workers | self._gateways.enabled
+        return [entry for entry in found if entry.name in wanted or entry.state != EnvironmentState.MISSING]
 
     async def unload(self, provider: str) -> None:
         """Stop the provider's workers; what they generate or have queued ends with INTERRUPT."""
@@ -329,7 +350,8 @@ class Pool:
             run.fail(error.failure())
             self._end(run)
         await asyncio.gather(*(context.close() for context in self._contexts.values()))
-        await asyncio.gather(*(supervisor.stop(error) for supervisor in self._supervisors.values()), *self._tasks)
+        stops = (supervisor.stop(error) for supervisor in self._supervisors.values())
+        await asyncio.gather(*stops, self._gateways.stop(), *self._tasks)
 
     def _own(self, work: Coroutine[None, None, None]) -> None:
         task = self._loop.create_task(work)

@@ -1,4 +1,4 @@
-"""The states of a worker and the moves between them. Pure."""
+"""The states of a worker or a gateway, the moves between them, and when one that died is started again. Pure."""
 
 from enum import StrEnum
 from typing import Final
@@ -21,6 +21,10 @@ MOVES: Final[dict[WorkerState, frozenset[WorkerState]]] = {
     WorkerState.STOPPING: frozenset({WorkerState.STOPPED}),
     WorkerState.FAILED: frozenset({WorkerState.STARTING, WorkerState.STOPPED}),
 }
+
+
+# After the first death within the window of crashes, the second, and so on; after more the last.
+RESTART_DELAYS_S: Final = (0.0, 1.0, 2.0, 4.0)
 
 
 class ForbiddenMove(AssertionError):
@@ -52,6 +56,16 @@ class CrashLimit:
         self._times.append(now)
         return len(self._times) >= self._crashes
 
+    @property
+    def deaths(self) -> int:
+        """How many the last death found counted, itself among them: a long good life makes all before it forgotten."""
+        return len(self._times)
+
     def reset(self) -> None:
         """A new load gives a worker that used up its limit a new chance."""
         self._times.clear()
+
+
+def restart_delay(deaths: int) -> float:
+    """Seconds until a gateway is started again, after so many deaths within the window."""
+    return RESTART_DELAYS_S[min(deaths, len(RESTART_DELAYS_S)) - 1]

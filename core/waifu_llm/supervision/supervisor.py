@@ -7,26 +7,18 @@ Everything runs on one event loop. The state changes in `_move` alone; whoever n
 import asyncio
 import contextlib
 import logging
-import signal
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from typing import Final, Protocol
+from collections.abc import Callable, Coroutine
 
 import msgspec
 
-from waifu_llm.catalog import Manifest
-from waifu_llm.config import WorkerSettings
-from waifu_llm.environment.model import Environment
 from waifu_llm.errors import Busy, ModuleError, StartFailed, Unloaded, WorkerCrashed, failure_of
-from waifu_llm.log import WorkerLog
 from waifu_llm.supervision.channel import Channel, ChannelFull
 from waifu_llm.supervision.exchange import Exchange, Exchanges
-from waifu_llm.supervision.greeting import Greeting, cause_of_death
 from waifu_llm.supervision.jobs import LoadProgress
-from waifu_llm.supervision.process import Child, ChildEvents
+from waifu_llm.supervision.life import Life, OnProgress, Recipe
 from waifu_llm.supervision.state import CrashLimit, WorkerState, check_move
-from waifu_worker.framing import LineTooLong
+from waifu_worker.framing import LineTooLong, decode_from_worker
 from waifu_worker.wire import (
-    Beat,
     Cancel,
     Chunk,
     Done,
@@ -36,64 +28,33 @@ from waifu_worker.wire import (
     Load,
     Models,
     Progress,
-    Ready,
     ToWorker,
     Unload,
 )
 
 _log = logging.getLogger(__name__)
 
-SILENCE_S: Final = 30.0
-WATCH_INTERVAL_S: Final = 5.0
-
-OnProgress = Callable[[LoadProgress], None]
-Prepare = Callable[[Manifest, OnProgress], Awaitable[Environment]]
-
-
-class Spawn(Protocol):
-    """Starts a worker process; `Processes.spawn`, or a fake of the tests."""
-
-    async def __call__(self, argv: Sequence[str], env: Mapping[str, str], events: ChildEvents) -> Child:
-        """Raises: OSError."""
-        ...
-
 
 class Supervisor:
-    """One worker. `prepare` gives its environment; `environ` is what its process may see."""
+    """One worker, started by its recipe as often as it is needed."""
 
-    def __init__(
-        self,
-        manifest: Manifest,
-        *,
-        prepare: Prepare,
-        spawn: Spawn,
-        environ: Mapping[str, str],
-        settings: WorkerSettings,
-        log: WorkerLog,
-        on_restart: Callable[[], None],
-    ) -> None:
-        self.manifest = manifest
-        self.settings = settings
+    def __init__(self, recipe: Recipe, on_restart: Callable[[], None]) -> None:
+        self.manifest = recipe.manifest
+        self.settings = recipe.settings
         self.restarts = 0
         self.ready_since: float | None = None
-        self._prepare = prepare
-        self._spawn = spawn
-        self._environ = environ
-        self._log = log
+        self._recipe = recipe
         self._on_restart = on_restart
         self._loop = asyncio.get_running_loop()
         self._state = WorkerState.STOPPED
-        self._crashes = CrashLimit(settings.crashes, settings.crash_window_s)
-        self._channel: Channel | None = None
-        self._greeting: Greeting | None = None
+        self._crashes = CrashLimit(self.settings.crashes, self.settings.crash_window_s)
+        self._life: Life[FromWorker] | None = None
         self._starting: asyncio.Task[None] | None = None
         self._stopping: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        self._watch: asyncio.TimerHandle | None = None
         self._listeners: set[OnProgress] = set()
         self._exchanges = Exchanges()
-        self._failure: ModuleError = Unloaded(f"{manifest.name} is not running")
-        self._kill_reason: str | None = None
+        self._failure: ModuleError = Unloaded(f"{self.manifest.name} is not running")
         self._started_before = False
 
     # What others may see.
@@ -104,14 +65,14 @@ class Supervisor:
         return self._state
 
     @property
-    def channel(self) -> Channel | None:
+    def channel(self) -> Channel[FromWorker] | None:
         """The wire to the process that is ready now, else None: another process is another channel."""
-        return self._channel if self._state is WorkerState.READY else None
+        return self._life.channel if self._life is not None and self._state is WorkerState.READY else None
 
     @property
     def pid(self) -> int | None:
         """The worker's pid while it has a process."""
-        return self._channel.child.pid if self._channel is not None and self._channel.attached else None
+        return self._life.pid if self._life is not None else None
 
     def _move(self, state: WorkerState) -> None:
         check_move(self._state, state)
@@ -161,7 +122,15 @@ class Supervisor:
 
     async def _start(self) -> None:
         try:
-            await self._start_process()
+            self._life = Life(
+                self,
+                self._recipe,
+                f"the worker of {self.manifest.name}",
+                decode_from_worker,
+                self._loop,
+                quiet=lambda: self._exchanges.loading,
+            )
+            await self._life.begin(self._tell)
         except ModuleError as error:
             failure: ModuleError = error
         except OSError as error:
@@ -173,37 +142,26 @@ class Supervisor:
         else:
             self._become_ready()
             return
-        channel, self._channel = self._channel, None
-        if channel is not None and channel.attached:
-            await channel.child.kill()
+        life, self._life = self._life, None
+        if life is not None:
+            await life.end()
         self._failure = failure
         self._move(WorkerState.FAILED)
-
-    async def _start_process(self) -> None:
-        environment = await self._prepare(self.manifest, self._tell)
-        self._tell(LoadProgress("worker", "starting", None))
-        self._kill_reason = None
-        channel = self._channel = Channel(self, self._log, self._loop.time)
-        self._greeting = Greeting(self.manifest.name, channel)
-        argv = [str(environment.python), "-I", str(environment.seed)]
-        channel.attach(await self._spawn(argv, self._environ, channel))
-        await self._greeting.wait(self.settings.start_s)
 
     def _become_ready(self) -> None:
         self._exchanges.delivered = False
         self._move(WorkerState.READY)
         self.ready_since = self._loop.time()
-        self._watch = self._loop.call_later(WATCH_INTERVAL_S, self._look)
 
     def _tell(self, progress: LoadProgress) -> None:
         for listener in tuple(self._listeners):
             listener(progress)
 
-    # What the channel tells.
+    # What its life tells.
 
-    def received(self, channel: Channel, message: FromWorker) -> None:
+    def received(self, life: Life[FromWorker], message: FromWorker) -> None:
         """One message of a worker; one from a process that was replaced is dropped."""
-        if channel is not self._channel:
+        if life is not self._life:
             return
         match message:
             case Chunk():
@@ -212,28 +170,14 @@ class Supervisor:
                 self._exchanges.end(message)
             case Progress():
                 self._exchanges.progress(message)
-            case Ready():
-                if self._greeting is not None:
-                    self._greeting.said(message)
-            case Beat():
-                pass
 
-    def broken(self, channel: Channel, why: str) -> None:
-        """The worker broke the rules of the wire."""
-        self._kill(channel, f"was ended because it wrote {why}")
+    def over(self, life: Life[FromWorker], what: str) -> None:
+        """The process has ended; a start and a stop under way hear of it by themselves."""
+        if life is self._life and self._state is WorkerState.READY:
+            self._crashed(life, what)
 
-    def gone(self, channel: Channel, returncode: int) -> None:
-        """The process has ended."""
-        if channel is not self._channel:
-            return
-        what = self._kill_reason or f"died ({cause_of_death(returncode)})"
-        if self._state is WorkerState.READY:
-            self._crashed(channel, what)
-        elif self._greeting is not None:
-            self._greeting.died(what)
-
-    def _crashed(self, channel: Channel, what: str) -> None:
-        message = f"the worker of {self.manifest.name} {what}{channel.details()}"
+    def _crashed(self, life: Life[FromWorker], what: str) -> None:
+        message = f"the worker of {self.manifest.name} {what}{life.channel.details()}"
         _log.warning("%s", message)
         self._disconnect()
         if self._crashes.died(self._loop.time(), delivered=self._exchanges.delivered):
@@ -245,11 +189,8 @@ class Supervisor:
         self._exchanges.fail_all(WorkerCrashed(message))
 
     def _disconnect(self) -> None:
-        self._channel = None
+        self._life = None
         self.ready_since = None
-        if self._watch is not None:
-            self._watch.cancel()
-            self._watch = None
 
     # Requests.
 
@@ -264,7 +205,7 @@ class Supervisor:
         self._send(channel, msgspec.structs.replace(message, id=self._exchanges.number(exchange)))
         self._exchanges.sent(exchange)
 
-    def _send(self, channel: Channel, message: ToWorker) -> None:
+    def _send(self, channel: Channel[FromWorker], message: ToWorker) -> None:
         try:
             channel.send(message)
         except ChannelFull as error:
@@ -277,20 +218,20 @@ class Supervisor:
 
         `exchange.ended` still comes, when the request has really ended.
         """
-        channel = self._channel
-        if exchange not in self._exchanges or exchange.cancelled or channel is None:
+        life = self._life
+        if exchange not in self._exchanges or exchange.cancelled or life is None:
             return
         exchange.cancelled = True
         try:
-            self._send(channel, Cancel(id=exchange.id))
+            self._send(life.channel, Cancel(id=exchange.id))
         except Busy:
-            self._cancel_ignored(channel, exchange)
+            self._cancel_ignored(life, exchange)
             return
-        self._loop.call_later(self.settings.cancel_s, self._cancel_ignored, channel, exchange)
+        self._loop.call_later(self.settings.cancel_s, self._cancel_ignored, life, exchange)
 
-    def _cancel_ignored(self, channel: Channel, exchange: Exchange) -> None:
-        if exchange in self._exchanges and channel is self._channel:
-            self._kill(channel, f"was ended because it did not stop a request within {self.settings.cancel_s:g} s")
+    def _cancel_ignored(self, life: Life[FromWorker], exchange: Exchange) -> None:
+        if exchange in self._exchanges and life is self._life:
+            life.kill(f"was ended because it did not stop a request within {self.settings.cancel_s:g} s")
 
     def forget_context(self, ctx: int) -> None:
         """Tell the worker that nobody uses a context any more."""
@@ -299,28 +240,7 @@ class Supervisor:
             with contextlib.suppress(Busy):
                 self._send(channel, Unload(ctx=ctx))
 
-    # Watching and ending.
-
-    def _look(self) -> None:
-        channel = self.channel
-        if channel is None:
-            return
-        self._watch = self._loop.call_later(WATCH_INTERVAL_S, self._look)
-        if self._exchanges.loading:
-            channel.last_heard = self._loop.time()
-        elif self._loop.time() - channel.last_heard > SILENCE_S:
-            self._kill(channel, f"was ended because it gave no sign of life for {SILENCE_S:g} s")
-
-    def _kill(self, channel: Channel, why: str) -> None:
-        if channel is not self._channel or self._kill_reason is not None or not channel.attached:
-            return
-        self._kill_reason = why
-        self._own(self._kill_process(channel))
-
-    async def _kill_process(self, channel: Channel) -> None:
-        await channel.child.kill()
-        # A process that even SIGKILL does not end (stuck in the kernel) is given up: its requests end here.
-        self.gone(channel, -signal.SIGTERM)
+    # Ending.
 
     def stop(self, error: ModuleError) -> Coroutine[None, None, None]:
         """Stop the worker; its requests end with `error`. Joins a stop under way. Cancelling it is safe.
@@ -347,9 +267,8 @@ class Supervisor:
     async def _stop(self) -> None:
         if self._starting is not None and not self._starting.done():
             await asyncio.wait({self._starting})
-        channel = self._channel
-        if channel is not None and channel.attached:
-            await channel.child.stop()
+        if self._life is not None:
+            await self._life.stop()
         self._disconnect()
         self._move(WorkerState.STOPPED)
 

@@ -1,0 +1,202 @@
+"""One life of a worker or a gateway: its environment, its process, its greeting, the watch over it, its one end.
+
+What is started again is another life; a message or a death that comes late belongs to a life nobody looks at.
+"""
+
+import asyncio
+import logging
+import signal
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Generic, Protocol, TypeVar
+
+from waifu_llm.catalog import Manifest
+from waifu_llm.config import WorkerSettings
+from waifu_llm.environment.model import Environment
+from waifu_llm.errors import ModuleError
+from waifu_llm.log import WorkerLog
+from waifu_llm.supervision.channel import Channel
+from waifu_llm.supervision.greeting import Greeting, cause_of_death
+from waifu_llm.supervision.jobs import LoadProgress
+from waifu_llm.supervision.process import Child, ChildEvents
+from waifu_worker.wire import Beat, FromGateway, FromWorker, GatewayReady, Ready, ToGateway
+
+_log = logging.getLogger(__name__)
+
+SILENCE_S: Final = 30.0
+WATCH_INTERVAL_S: Final = 5.0
+
+M = TypeVar("M", bound=FromWorker | FromGateway)
+
+OnProgress = Callable[[LoadProgress], None]
+Prepare = Callable[[Manifest, OnProgress], Awaitable[Environment]]
+
+
+class Spawn(Protocol):
+    """Starts a process; `Processes.spawn`, or a fake of the tests."""
+
+    async def __call__(self, argv: Sequence[str], env: Mapping[str, str], events: ChildEvents) -> Child:
+        """Raises: OSError."""
+        ...
+
+
+class Timer(Protocol):
+    """A call to come."""
+
+    def cancel(self) -> None:
+        """It does not come."""
+
+
+class Clock(Protocol):
+    """The part of an event loop that knows the time; the tests have one that they set themselves."""
+
+    def time(self) -> float:
+        """Seconds, from anywhere."""
+        ...
+
+    def call_later(self, delay: float, callback: Callable[[], object], /) -> Timer:
+        """Call it once, in so many seconds."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How the process of a manifest is started. `prepare` gives its environment; `environ` is what it may see."""
+
+    manifest: Manifest
+    prepare: Prepare
+    spawn: Spawn
+    environ: Mapping[str, str]
+    settings: WorkerSettings
+    log: WorkerLog
+
+
+class LifeOwner(Protocol[M]):
+    """What a life tells its owner."""
+
+    def received(self, life: "Life[M]", message: M) -> None:
+        """A message that is neither a greeting nor a beat."""
+
+    def over(self, life: "Life[M]", what: str) -> None:
+        """Its process is gone, wanted or not; once. `what` ends a sentence about it: "died (exit code 3)"."""
+
+
+class Life(Generic[M]):
+    """Satisfies `ChannelOwner`. `who` begins a sentence about it; `quiet` tells when silence means nothing."""
+
+    def __init__(
+        self,
+        owner: LifeOwner[M],
+        recipe: Recipe,
+        who: str,
+        decode: Callable[[bytes], M],
+        clock: Clock,
+        quiet: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self.channel = Channel(self, recipe.log, decode, clock.time)
+        self._owner = owner
+        self._recipe = recipe
+        self._who = who
+        self._clock = clock
+        self._quiet = quiet
+        self._greeting = Greeting(recipe.manifest.name, who, self.channel)
+        self._kill_reason: str | None = None
+        self._over = False
+        self._watch: Timer | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def pid(self) -> int | None:
+        """Its pid while it has a process."""
+        return self.channel.child.pid if self.channel.attached else None
+
+    async def begin(self, on_progress: OnProgress, first: ToGateway | None = None) -> Ready | GatewayReady:
+        """Prepare, spawn, send `first`, wait for the greeting, and watch from then on.
+
+        Raises: ModuleError, OSError; then, and where it was cancelled, a process may be left: `stop` or `end` it.
+        """
+        recipe = self._recipe
+        environment = await recipe.prepare(recipe.manifest, on_progress)
+        on_progress(LoadProgress("worker", "starting", None))
+        argv = [str(environment.python), "-I", str(environment.seed)]
+        self.channel.attach(await recipe.spawn(argv, recipe.environ, self.channel))
+        if first is not None:
+            self.channel.send(first)
+        greeting = await self._greeting.wait(recipe.settings.start_s)
+        self._watch = self._clock.call_later(WATCH_INTERVAL_S, self._look)
+        return greeting
+
+    def refuse(self, error: ModuleError) -> None:
+        """It said that it cannot start: `begin` ends with that."""
+        self._greeting.refused(error)
+
+    async def stop(self) -> None:
+        """End it in good order, as far as it goes along. Cancelling it leaves the ladder where it is."""
+        self._stop_watching()
+        if self.channel.attached:
+            await self.channel.child.stop()
+
+    async def end(self) -> None:
+        """End it now."""
+        self._stop_watching()
+        if self.channel.attached:
+            await self.channel.child.kill()
+
+    def kill(self, why: str) -> None:
+        """End it now, in the background; `why` is what its owner hears: "was ended because ..."."""
+        if self._over or self._kill_reason is not None or not self.channel.attached:
+            return
+        self._kill_reason = why
+        task = asyncio.get_running_loop().create_task(self._kill())
+        self._tasks.add(task)
+        task.add_done_callback(self._killed)
+
+    async def _kill(self) -> None:
+        await self.channel.child.kill()
+        # A process that even SIGKILL does not end (stuck in the kernel) is given up: this is its end.
+        self.gone(-signal.SIGTERM)
+
+    def _killed(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("%s could not be ended", self._who, exc_info=error)
+
+    def _look(self) -> None:
+        if self._over:
+            return
+        self._watch = self._clock.call_later(WATCH_INTERVAL_S, self._look)
+        if self._quiet():
+            self.channel.last_heard = self._clock.time()
+        elif self._clock.time() - self.channel.last_heard > SILENCE_S:
+            self.kill(f"was ended because it gave no sign of life for {SILENCE_S:g} s")
+
+    def _stop_watching(self) -> None:
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
+
+    # What the channel tells.
+
+    def received(self, message: M) -> None:
+        """One message."""
+        match message:
+            case Ready() | GatewayReady():
+                self._greeting.said(message)
+            case Beat():
+                pass
+            case _:
+                self._owner.received(self, message)
+
+    def broken(self, why: str) -> None:
+        """It broke the rules of the wire."""
+        self.kill(f"was ended because it wrote {why}")
+
+    def gone(self, returncode: int) -> None:
+        """The process has ended."""
+        if self._over:
+            return
+        self._over = True
+        self._stop_watching()
+        what = self._kill_reason or f"died ({cause_of_death(returncode)})"
+        self._greeting.died(what)
+        self._owner.over(self, what)
