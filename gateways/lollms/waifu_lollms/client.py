@@ -1,0 +1,69 @@
+"""One connected program: what is its own and nobody else's."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Final, Protocol
+
+from waifu_lollms.history import Histories
+from waifu_lollms.module_link import ModuleLink
+from waifu_lollms.payloads import Replies
+from waifu_lollms.tasks import Tasks
+
+NOTICE_S: Final = 5  # how long a program shows one
+
+
+class Send(Protocol):
+    """Sends to one program; never raises for one that is gone. Awaiting it honours backpressure; cancelling is safe."""
+
+    async def __call__(self, event: str, payload: Mapping[str, object]) -> None:
+        """Send one event."""
+
+
+class SocketClient:
+    """Its way out, its connection to the module, its history, and the tasks that work for it.
+
+    `base_url`: this server's address as the program reached it.
+    """
+
+    def __init__(self, send: Send, base_url: str, link: ModuleLink) -> None:
+        self.send = send
+        self.base_url = base_url
+        self.link = link
+        self.histories = Histories()
+        self.tasks = Tasks()
+
+    async def answer(self, replies: Replies) -> None:
+        """Send them in this order."""
+        for event, payload in replies:
+            await self.send(event, payload)
+
+    async def close(self) -> None:
+        """End all that works for it, and its connection to the module."""
+        await self.tasks.close()
+        await self.link.close()
+
+
+class Notices:
+    """Tells one program how far a load is, as often as there is something new. `close` waits until all is said."""
+
+    def __init__(self, client: SocketClient) -> None:
+        self._client = client
+        self._contents: asyncio.Queue[str | None] = asyncio.Queue()
+        self._last = ""
+        self._telling = client.tasks.start(self._tell())
+
+    def tell(self, content: str) -> None:
+        """Say it, without waiting; once where it is said again and again."""
+        if content and content != self._last:
+            self._last = content
+            self._contents.put_nowait(content)
+
+    async def close(self) -> None:
+        """Nothing more comes."""
+        self._contents.put_nowait(None)
+        await asyncio.wait([self._telling])
+
+    async def _tell(self) -> None:
+        while (content := await self._contents.get()) is not None:
+            notice = {"content": content, "notification_type": "info", "duration": NOTICE_S, "display_type": 0}
+            await self._client.send("notification", notice)
