@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bootstrap import ROOT, environment, in_venv, say
+from browser import announce_browser
 from coverage_setup import DATA, prepare_coverage
 
 BUILD = ROOT / "build" / "test"
@@ -101,6 +102,8 @@ def run_all(*, full: bool, worker: str | None, gateway: str | None, pytest: list
             say(f"there is no {kind} {name!r}; there are: {', '.join(names(f'{kind}s'))}")
             return 2
     BUILD.mkdir(parents=True, exist_ok=True)
+    if worker is None and not pytest:
+        announce_browser()
     if worker is not None:
         _one_project(report, ROOT / "workers" / worker, _tests_of_worker(worker), full, pytest)
     elif gateway is not None:
@@ -151,6 +154,22 @@ def _typescript(report: Report) -> None:
             return
         stamp.write_bytes(wanted)
     report.run("typescript: types", npm, "run", "--silent", "check", cwd=TYPESCRIPT)
+    lollms = ROOT / "gateways" / "lollms" / "waifu_lollms"
+    static = [file for file in (lollms / "static").iterdir() if file.suffix in (".css", ".js")]
+    ours = [file for file in static if not file.name.startswith("socket.io")]
+    pages = sorted([*ours, lollms / "playground.html", ROOT / "tests/gateways/lollms/javascript/driver.mjs"])
+    prettier = (
+        npm,
+        "exec",
+        "--offline",
+        "--",
+        "prettier",
+        "--config",
+        ".prettierrc.json",
+        "--ignore-path",
+        ".gitignore",
+    )
+    report.run("playground: format", *prettier, "--check", *pages, cwd=TYPESCRIPT)
 
 
 def _fill_cache(report: Report, chosen: list[Path]) -> None:

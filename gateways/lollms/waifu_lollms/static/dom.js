@@ -32,7 +32,7 @@ export function size(bytes) {
     const units = ["B", "kB", "MB", "GB", "TB"];
     const power = Math.min(units.length - 1, Math.floor(Math.log10(bytes) / 3));
     const value = bytes / 1000 ** power;
-    return `${value < 10 && power > 0 ? value.toFixed(1) : Math.round(value)} ${units[power]}`;
+    return `${value < 10 && power > 0 ? value.toFixed(1) : Math.round(value)}\u00a0${units[power]}`;
 }
 
 const text = (value) => (typeof value === "string" ? value : "");
