@@ -1,5 +1,6 @@
 """What was said between one client and each personality, as far as it is kept. Pure."""
 
+from collections import deque
 from typing import Final
 
 import msgspec
@@ -20,33 +21,41 @@ class Histories:
     """One client's turns, per personality; at most 200 each, and a mebi of characters together.
 
     A turn counts as its characters and 256 more. The oldest ones leave first: of the personality whose 200 are full,
-    of all where the characters are.
+    of all where the characters are. One that is too large by itself leaves with all before it.
     """
 
     def __init__(self) -> None:
-        self._entries: list[tuple[str, Turn]] = []  # of all personalities, in the order they were said
+        self._turns: dict[str, deque[Turn]] = {}
+        self._order: deque[str] = deque()  # whose each turn is, in the order they were said
         self._characters = 0
 
     def turns(self, key: str) -> tuple[Turn, ...]:
         """What was said with this personality, the oldest turn first."""
-        return tuple(turn for owner, turn in self._entries if owner == key)
+        return tuple(self._turns.get(key, ()))
 
     def add(self, key: str, turn: Turn, *, failed: bool = False) -> None:
         """Remember a turn that is over, a cancelled one with the answer that came; a failed one without any leaves."""
         if failed and not turn.answer:
             return
-        self._entries.append((key, turn))
+        if _cost(turn) > MOST_CHARACTERS:
+            # It cannot stay, and what came before it must not seem to be the last word.
+            while key in self._turns:
+                self._drop_oldest(key)
+            return
+        self._turns.setdefault(key, deque()).append(turn)
+        self._order.append(key)
         self._characters += _cost(turn)
-        owned = [index for index, (owner, _) in enumerate(self._entries) if owner == key]
-        if len(owned) > MOST_TURNS:
-            self._drop(owned[0])
-        # A turn that is too large by itself goes too, but what came before it must not seem to be the last word.
+        if len(self._turns[key]) > MOST_TURNS:
+            self._drop_oldest(key)
         while self._characters > MOST_CHARACTERS:
-            self._drop(0)
+            self._drop_oldest(self._order[0])
 
-    def _drop(self, index: int) -> None:
-        _, turn = self._entries.pop(index)
-        self._characters -= _cost(turn)
+    def _drop_oldest(self, key: str) -> None:
+        turns = self._turns[key]
+        self._characters -= _cost(turns.popleft())
+        self._order.remove(key)
+        if not turns:
+            del self._turns[key]
 
 
 def _cost(turn: Turn) -> int:

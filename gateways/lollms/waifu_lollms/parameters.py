@@ -63,9 +63,8 @@ def settle(asked: Mapping[str, object], personality: "Personality | None", state
 
     seed = int(value("seed"))
     return Parameters(
-        n_predicts=_n_predicts(
-            asked.get("n_predicts"), inner.get("n_predicts"), sampling and sampling.n_predicts, state.n_predict
-        ),
+        n_predicts=_length(asked.get("n_predicts"), inner.get("n_predicts"), sampling and sampling.n_predicts)
+        or state.n_predict,
         temperature=value("temperature"),
         top_k=int(value("top_k")),
         top_p=value("top_p"),
@@ -87,14 +86,14 @@ def _absent(value: object) -> bool:
     return value is None or (isinstance(value, str) and not value.strip())
 
 
-def _n_predicts(*givens: object) -> int:
-    """The first that is a length; a larger one than there can be is the largest."""
+def _length(*givens: object) -> int | None:
+    """The first that is a length, at most the longest there can be."""
     for given in givens:
         if not _absent(given):
             length = int(_checked("n_predicts", given, LENGTH))
             if length > 0:
                 return min(length, MOST)
-    return MOST
+    return None
 
 
 def _checked(name: str, value: object, limits: Limits) -> float:

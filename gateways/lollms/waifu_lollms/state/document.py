@@ -5,6 +5,7 @@ the characters of one value and leaves all others alone; the result is read agai
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -47,8 +48,13 @@ class Document:
         entries = _entries(root, name)
         return cls(name, bom, text, root, entries, _state(entries, yaml.constructor, name))
 
-    def changed(self, changes: Mapping[str, object]) -> bytes:
-        """The content with other values for some fields of `State`. Raises: StateError where it cannot be changed."""
+    @property
+    def content(self) -> bytes:
+        """What the file has in it."""
+        return (self.bom + self.text).encode()
+
+    def changed(self, changes: Mapping[str, object]) -> "Document":
+        """The same with other values for some fields of `State`. Raises: StateError where it cannot be changed."""
         wanted = msgspec.structs.replace(self.state, **changes)
         edits: list[Edit] = []
         missing: dict[str, object] = {}
@@ -57,11 +63,10 @@ class Document:
                 missing[name] = value
             elif value != getattr(self.state, name):
                 edits.append(self._edit(name, value))
+        text = applied(self.text, edits)
         if missing:
-            edits.append(added(self.text, self.root, missing))
-        content = (self.bom + applied(self.text, edits)).encode()
-        self._check(content, wanted)
-        return content
+            text += added(text, self.root, missing)
+        return self._checked(self.bom + text, wanted)
 
     def _edit(self, name: str, value: object) -> Edit:
         key, node = self.entries[name]
@@ -73,13 +78,12 @@ class Document:
                 f"{self.name}, line {line}: {name} cannot be changed as it is written; write it on one line"
             ) from None
 
-    def _check(self, content: bytes, wanted: State) -> None:
-        try:
-            readable = Document.of(content, self.name).state == wanted
-        except StateError:
-            readable = False
-        if not readable:
-            raise StateError(f"{self.name} cannot be changed as it is written; write each field on a line of its own")
+    def _checked(self, text: str, wanted: State) -> "Document":
+        with suppress(StateError):
+            document = Document.of(text.encode(), self.name)
+            if document.state == wanted:
+                return document
+        raise StateError(f"{self.name} cannot be changed as it is written; write each field on a line of its own")
 
 
 def _root(yaml: YAML, text: str, name: str) -> MappingNode | None:

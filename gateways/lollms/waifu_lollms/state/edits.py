@@ -36,12 +36,12 @@ def applied(text: str, edits: Iterable[Edit]) -> str:
     return text
 
 
-def added(text: str, root: MappingNode | None, values: Mapping[str, object]) -> Edit:
-    """New lines at the end of the text, in the way of those that are there."""
+def added(text: str, root: MappingNode | None, values: Mapping[str, object]) -> str:
+    """What to add at the end of the text: lines for new keys, written as those that are there."""
     line_end = _line_end(text)
     indent = " " * (root.start_mark.column if root else 0)
     lines = "".join(f"{indent}{name}: {_written(value, '')}{line_end}" for name, value in values.items())
-    return Edit(len(text), len(text), (line_end if text and not text.endswith(("\n", "\r")) else "") + lines)
+    return lines if not text or text.endswith(("\n", "\r")) else line_end + lines
 
 
 def replaced(text: str, key: Node, node: Node, value: object) -> Edit:

@@ -63,10 +63,10 @@ def _number(name: str, node: Node, constructor: SafeConstructor) -> float:
     return number(_plain_number(node, constructor), _LIMITS[name])
 
 
-def _length(name: str, node: Node, constructor: SafeConstructor) -> float:
-    """One of answers: what is no length means the default, as where a program asks."""
-    length = number(_plain_number(node, constructor), LENGTH)
-    return min(length, MOST) if length > 0 else float(getattr(_DEFAULTS, name))
+def _n_predict(_: str, node: Node, constructor: SafeConstructor) -> int:
+    """What is no length means the default, as where a program asks."""
+    length = int(number(_plain_number(node, constructor), LENGTH))
+    return min(length, MOST) if length > 0 else _DEFAULTS.n_predict
 
 
 def _plain_number(node: Node, constructor: SafeConstructor) -> float:
@@ -85,7 +85,7 @@ _RULES: Final[dict[str, Callable[[str, Node, SafeConstructor], object]]] = {
     "model_name": _name,
     "personalities": _texts,
     "discussion_prompt_separator": _text,
-    "n_predict": _length,
+    "n_predict": _n_predict,
     "user_name": _text,
     "use_user_name_in_discussions": _boolean,
     "override_personality_model_parameters": _boolean,

@@ -19,6 +19,7 @@ if sys.platform != "win32":
     import fcntl
 
 LARGEST: Final = 128 * 1024  # bytes; LoLLMs' own have about ten thousand
+_TOO_LARGE: Final = f"it has more than {LARGEST // 1024} KiB"
 _NEW_MODE: Final = 0o600
 _SAVING: Final = threading.Lock()
 
@@ -50,11 +51,11 @@ class StateFile:
                 content = self._content()
                 document = self._document(TEMPLATE.encode() if content is None else content)
                 changed = document.changed(changes)
-                if changed != content:
-                    _replace(target, changed)
+                if changed.content != content:
+                    self._replace(target, changed.content)
         except OSError as error:
             raise StateError(f"{self._path.name} cannot be saved: {error.strerror or error}") from error
-        return self._document(changed).state
+        return changed.state
 
     def _document(self, content: bytes) -> Document:
         return Document.of(content, self._path.name)
@@ -64,6 +65,11 @@ class StateFile:
             return self._path.resolve()
         except (OSError, RuntimeError) as error:  # a link that leads to itself
             raise StateError(f"{self._path.name} cannot be read: it is a link that leads nowhere") from error
+
+    def _replace(self, target: Path, content: bytes) -> None:
+        if len(content) > LARGEST:
+            raise StateError(f"{self._path.name} cannot be saved: {_TOO_LARGE}")
+        _replace(target, content)
 
     def _content(self) -> bytes | None:
         target = self._target()
@@ -77,7 +83,7 @@ class StateFile:
         except OSError as error:
             raise StateError(f"{self._path.name} cannot be read: {error.strerror or error}") from error
         if len(content) > LARGEST:
-            raise StateError(f"{self._path.name} cannot be read: it has more than {LARGEST // 1024} KiB")
+            raise StateError(f"{self._path.name} cannot be read: {_TOO_LARGE}")
         return content
 
 
@@ -90,7 +96,8 @@ def _alone(folder: Path) -> Iterator[None]:
             return
         descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            with suppress(OSError):  # some file systems cannot
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield
         finally:
             os.close(descriptor)
