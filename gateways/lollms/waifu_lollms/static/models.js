@@ -56,7 +56,7 @@ export class Bindings {
         if (this.wanted !== null && typeof content === "string") tell(byId("binding-progress"), content);
     }
 
-    answered({ success, binding_name, model_name, error }) {
+    answered({ success, binding_name, model_name, error, warning }) {
         const name = binding_name || this.wanted;
         this.settle();
         if (!success) {
@@ -64,7 +64,8 @@ export class Bindings {
             return;
         }
         this.current = name;
-        byId("binding-section").open = false;
+        tell(byId("binding-error"), warning);
+        byId("binding-section").open = Boolean(warning);
         this.draw();
         this.selected(name, model_name);
     }
@@ -94,10 +95,10 @@ export class Models {
         byId("model-filter").addEventListener("input", () => this.draw());
     }
 
-    listed({ success, available_models, model_name, error }) {
+    listed({ success, available_models, model_name, error, warning }) {
         this.models = success ? list(available_models) : [];
         if (typeof model_name === "string") this.current = model_name;
-        this.error = success ? "" : error;
+        this.error = success ? warning : error;
         this.draw();
     }
 
@@ -139,14 +140,14 @@ export class Models {
         this.socket.emit("select_model", { model_name: title });
     }
 
-    answered({ success, model_name, error }) {
+    answered({ success, model_name, error, warning }) {
         const title = model_name || this.wanted;
         this.wanted = null;
         if (success) {
             this.current = title;
-            byId("model-section").open = false;
+            byId("model-section").open = Boolean(warning);
         }
-        this.error = success ? "" : error || `${title} could not be selected.`;
+        this.error = success ? warning : error || `${title} could not be selected.`;
         this.draw();
     }
 }

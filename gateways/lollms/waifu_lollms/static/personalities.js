@@ -11,7 +11,10 @@ export class Personalities {
         this.socket = socket;
         this.activated = activated;
         this.tree = {};
+        this.listing = [];
         this.mounted = [];
+        // Of those that were mounted from here: names alone may be those of several.
+        this.paths = new Map();
         this.welcomes = new Map();
         this.wanted = null;
         this.active = null;
@@ -29,11 +32,22 @@ export class Personalities {
     forget() {
         this.wanted = null;
         this.active = null;
+        this.paths.clear();
         this.welcomes.clear();
     }
 
     listed({ personalities, errors, error }) {
         this.tree = table(personalities);
+        this.listing = Object.entries(this.tree).flatMap(([language, categories]) =>
+            Object.entries(table(categories)).flatMap(([category, there]) =>
+                list(there).map((one) => ({
+                    ...one,
+                    language,
+                    category,
+                    path: `${language}/${category}/${one.folder}`,
+                })),
+            ),
+        );
         tell(byId("personality-error"), error);
         fill(byId("language"), Object.keys(this.tree));
         this.fillCategories();
@@ -44,7 +58,8 @@ export class Personalities {
         byId("broken")
             .querySelector("ul")
             .replaceChildren(...broken.map((one) => make("li", { text: described(one) })));
-        this.drawMounted();
+        // Only now: the one to start with has its picture and description from the list.
+        this.socket.emit("list_active_personalities", {});
     }
 
     fillCategories() {
@@ -55,15 +70,18 @@ export class Personalities {
     draw() {
         const language = byId("language").value;
         const category = byId("category").value;
-        const items = list(table(this.tree[language])[category]).map((one) =>
-            choice({
-                title: one.name || one.folder,
-                lines: [one.description, [one.author, one.version].filter((fact) => fact).join(" · ")],
-                chosen: this.mounted[this.active] === one.name,
-                picture: portrait(one.name || one.folder, one.avatar),
-                onclick: () => this.mount(`${language}/${category}/${one.folder}`),
-            }),
-        );
+        const active = this.active === null ? undefined : this.find(this.active);
+        const items = this.listing
+            .filter((one) => one.language === language && one.category === category)
+            .map((one) =>
+                choice({
+                    title: one.name || one.folder,
+                    lines: [one.description, [one.author, one.version].filter((fact) => fact).join(" · ")],
+                    chosen: one === active,
+                    picture: portrait(one.name || one.folder, one.avatar),
+                    onclick: () => this.mount(one.path),
+                }),
+            );
         byId("personalities").replaceChildren(...items);
     }
 
@@ -75,7 +93,7 @@ export class Personalities {
                 make(
                     "button",
                     { type: "button", "aria-pressed": String(id === this.active), onclick: () => this.activate(id) },
-                    id === RAW ? null : portrait(name, this.find(name)?.avatar),
+                    id === RAW ? null : portrait(name, this.find(id)?.avatar),
                     make("span", { text: name }),
                 ),
             );
@@ -87,10 +105,10 @@ export class Personalities {
         return id === RAW ? "Raw" : (this.mounted[id] ?? "");
     }
 
-    find(name) {
-        return Object.values(this.tree)
-            .flatMap((categories) => Object.values(table(categories)).flatMap(list))
-            .find((one) => one.name === name);
+    /** What the list says of a mounted one. */
+    find(id) {
+        const path = this.paths.get(id);
+        return this.listing.find((one) => (path === undefined ? one.name === this.mounted[id] : one.path === path));
     }
 
     mount(path) {
@@ -100,9 +118,11 @@ export class Personalities {
         this.socket.emit("add_personality", { path });
     }
 
-    added({ id, name, welcome_message }) {
+    added({ id, name, welcome_message, warning }) {
         this.mounted[id] = name;
         this.welcomes.set(id, welcome_message);
+        if (this.wanted !== null) this.paths.set(id, this.wanted);
+        tell(byId("personality-error"), warning);
         if (this.wanted !== null) this.socket.emit("activate_personality", { id });
     }
 
@@ -112,8 +132,9 @@ export class Personalities {
         else this.socket.emit("activate_personality", { id });
     }
 
-    answered({ success, id, error }) {
+    answered({ success, id, error, warning }) {
         this.wanted = null;
+        if (warning) tell(byId("personality-error"), warning);
         if (success) this.use(id);
         else this.refused({ error });
     }
@@ -140,11 +161,11 @@ export class Personalities {
         const hint =
             id === RAW
                 ? "The model gets your prompt and nothing else. No turn is remembered."
-                : (this.find(name)?.description ?? "");
+                : (this.find(id)?.description ?? "");
         this.activated({
             id,
             name: id === RAW ? "The model" : name,
-            avatar: this.find(name)?.avatar ?? "",
+            avatar: this.find(id)?.avatar ?? "",
             welcome: this.welcomes.get(id),
             hint,
         });

@@ -22,8 +22,7 @@ const models = new Models(socket);
 const bindings = new Bindings(socket, (name, model) => {
     models.switched(model);
     byId("model-section").open = !model;
-    socket.emit("list_available_models", {});
-    socket.emit("list_available_bindings", {});
+    ask("list_available_models", "list_available_bindings");
 });
 const personalities = new Personalities(socket, (active) => {
     persona = active;
@@ -39,6 +38,10 @@ function update() {
     byId("cancel").hidden = !running;
     byId("cancel").disabled = cancelling;
     byId("restart").disabled = !socket.connected;
+}
+
+function ask(...events) {
+    for (const event of events) socket.emit(event, {});
 }
 
 // -- The connection
@@ -64,13 +67,7 @@ socket.on("connect", () => {
     byId("connection-section").open = false;
     socket.io.engine.on("upgrade", (transport) => (byId("connection-now").textContent = transport.name));
     conversation.divide("Connected anew: the server remembers nothing of what stands above");
-    for (const event of [
-        "list_available_bindings",
-        "list_available_models",
-        "list_available_personalities",
-        "list_active_personalities",
-    ])
-        socket.emit(event, {});
+    ask("list_available_bindings", "list_available_models", "list_available_personalities");
 });
 
 socket.on("connect_error", (error) => {
@@ -89,6 +86,12 @@ socket.on("connect_error", (error) => {
 socket.on("disconnect", (reason) => {
     if (reason === "io server disconnect") connectionIs("refused", "Closed by the server");
     else if (reason !== "io client disconnect") connectionIs("offline", "Offline, trying again…");
+});
+
+// Other programs choose for everybody too.
+document.addEventListener("visibilitychange", () => {
+    if (document.visibilityState === "visible" && socket.connected)
+        ask("list_available_bindings", "list_available_models", "list_active_personalities");
 });
 
 byId("connect-form").addEventListener("submit", (event) => {
