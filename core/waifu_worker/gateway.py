@@ -1,6 +1,7 @@
 """A gateway's life: wait for its start line, say ready, serve until the input ends."""
 
 import asyncio
+import contextlib
 import os
 import sys
 import threading
@@ -17,7 +18,8 @@ from waifu_worker.runtime import die_with_parent
 from waifu_worker.stdio import Pipes
 from waifu_worker.wire import BEAT_INTERVAL_S, MAGIC, WIRE_VERSION, GatewayFailed, GatewayReady, Start
 
-_CLOSE_GRACE_S: Final = 3.0
+# Less than the core waits at the end of the input before it uses force.
+_CLOSE_GRACE_S: Final = 1.5
 
 Serve: TypeAlias = Callable[[Start], AbstractAsyncContextManager[str]]
 
@@ -33,20 +35,21 @@ def run_gateway(pipes: Pipes, name: str, serve: Serve) -> NoReturn:
     has to close then gets a moment for it.
     """
     die_with_parent()
+    asyncio.run(_live(pipes, name, serve))
+    raise AssertionError("unreachable")
+
+
+async def _live(pipes: Pipes, name: str, serve: Serve) -> NoReturn:
     code = 1
     try:
-        asyncio.run(_live(pipes, name, serve))
+        await _Life(pipes, name).live(serve)
         code = 0
     except CannotServe as error:
         sys.stderr.write(f"{error}\n")
     except BaseException:
         traceback.print_exc()
-    # Not sys.exit: a thread that a package left behind would keep the process.
+    # Not sys.exit, and not after the loop: a thread that hangs in a package would keep the process.
     os._exit(code)
-
-
-async def _live(pipes: Pipes, name: str, serve: Serve) -> None:
-    await _Life(pipes, name).live(serve)
 
 
 class _Life:
@@ -86,7 +89,8 @@ class _Life:
             if os.getppid() == self._parent:
                 read_input(self._pipes.source, decode_to_gateway, self._deliver, self._tick)
         finally:
-            self._loop.call_soon_threadsafe(self._over.set)
+            with contextlib.suppress(RuntimeError):  # the loop may be at its end by itself
+                self._loop.call_soon_threadsafe(self._over.set)
             # The loop closes what it serves and ends the process; one that hangs does not keep it.
             time.sleep(_CLOSE_GRACE_S)
             os._exit(0)

@@ -90,6 +90,17 @@ class WorkerProcess:
 @contextmanager
 def running(seed: Path, *, env: Mapping[str, str] | None = None, ready: bool = True) -> Iterator[WorkerProcess]:
     """Start it; it and its group are killed in the end."""
+    with started(seed, env) as (process, log):
+        worker = WorkerProcess(process, log)
+        if ready:
+            first = worker.next()
+            assert isinstance(first, Ready), first
+        yield worker
+
+
+@contextmanager
+def started(seed: Path, env: Mapping[str, str] | None = None) -> Iterator[tuple["subprocess.Popen[bytes]", Path]]:
+    """The process that runs a seed, and the file with its stderr; killed in the end."""
     log = seed.with_suffix(".log")
     with log.open("wb") as stderr:
         process = subprocess.Popen(
@@ -101,14 +112,12 @@ def running(seed: Path, *, env: Mapping[str, str] | None = None, ready: bool = T
             start_new_session=True,
             bufsize=0,
         )
-    worker = WorkerProcess(process, log)
+    assert process.stdin is not None
+    assert process.stdout is not None
     try:
-        if ready:
-            first = worker.next()
-            assert isinstance(first, Ready), first
-        yield worker
+        yield process, log
     finally:
         process.kill()
         process.wait()
-        worker.input.close()
-        worker.output.close()
+        process.stdin.close()
+        process.stdout.close()

@@ -59,6 +59,8 @@ export type LlmStats = {
         queued: number;
         uptime_s: number | null;
         restarts: number;
+        kind: "worker" | "gateway";
+        address: string | null;
     }[];
     environments: { name: string; state: string }[];
     connections: number;
