@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final, TypeAlias
 
-from waifu_client import Client, LoadProgress, Models, Providers
+from waifu_client import Client, Models, Providers
 from waifu_client.protocol import ProviderDetails
 from waifu_lollms import listings
 from waifu_lollms.client import Notices, SocketClient
@@ -54,14 +54,19 @@ class BindingEvents:
         providers = await self._providers(client)
         if name not in providers.names:
             raise Refused(f"there is no binding {name[:80]!r}; there are: {', '.join(providers.names)}")
+        async with Notices(client) as notices:
+            choice, warning = await self._switch(client, name, notices)
+        return (("select_binding", _selected(warning, binding_name=name, model_name=choice.model or "")),)
+
+    async def _switch(self, client: SocketClient, name: str, notices: Notices) -> tuple[Choice, str | None]:
+        """Raises: Refused, LLMError."""
         with self._selection.binding_race.entry() as entry:
-            await self._load(client, name)
+            await client.link.load(name, on_progress=notices.of(name))
             models = await self._models(client, name)
             if not entry.wins():
                 raise Refused(SUPERSEDED)
             choice = Choice(name, self._selection.model_for(name, models))
-            warning = await self._selection.choose(choice)
-        return (("select_binding", _selected(warning, binding_name=name, model_name=choice.model or "")),)
+            return choice, await self._selection.choose(choice)
 
     async def select_model(self, client: SocketClient, payload: Payload) -> Replies:
         """Switch everybody to a model of the selected binding."""
@@ -81,17 +86,11 @@ class BindingEvents:
             return
         details = await self._details(client, binding)
         if details is not None and "preload" in details.abilities:
-            await self._load(client, binding, name)
+            async with Notices(client) as notices:
+                await client.link.load(binding, name, notices.of(binding))
         elif models.ids:
             named = ", ".join(models.ids[:_NAMED]) + (", ..." if len(models.ids) > _NAMED else "")
             raise Refused(f"{binding} has no model {name[:80]!r}; there are: {named}")
-
-    async def _load(self, client: SocketClient, binding: str, model: str | None = None) -> None:
-        notices = Notices(client)
-        try:
-            await client.link.load(binding, model, lambda step: notices.tell(_progress(binding, step)))
-        finally:
-            await notices.close()
 
     async def _models(self, client: SocketClient, binding: str) -> Models:
         async def ask(module: Client) -> Models:
@@ -115,8 +114,3 @@ class BindingEvents:
 def _selected(warning: str | None, **names: str) -> Payload:
     reply: dict[str, object] = {"success": True, **names}
     return reply if warning is None else {**reply, "warning": warning}
-
-
-def _progress(binding: str, step: LoadProgress) -> str:
-    share = "" if step.fraction is None else f" ({step.fraction:.0%})"
-    return f"{binding}: {step.detail or step.stage}{share}"

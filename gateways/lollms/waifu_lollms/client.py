@@ -2,10 +2,11 @@
 
 import asyncio
 from collections.abc import Mapping
-from typing import Final, Protocol
+from typing import Final, Protocol, Self
 
+from waifu_client import LoadProgress
 from waifu_lollms.history import Histories
-from waifu_lollms.module_link import ModuleLink
+from waifu_lollms.module_link import ModuleLink, OnProgress
 from waifu_lollms.payloads import Replies
 from waifu_lollms.tasks import Tasks
 
@@ -44,7 +45,7 @@ class SocketClient:
 
 
 class Notices:
-    """Tells one program how far a load is, as often as there is something new. `close` waits until all is said."""
+    """Tells one program how far a load is, as often as there is something new; leaving the block waits for its end."""
 
     def __init__(self, client: SocketClient) -> None:
         self._client = client
@@ -52,14 +53,19 @@ class Notices:
         self._last = ""
         self._telling = client.tasks.start(self._tell())
 
-    def tell(self, content: str) -> None:
-        """Say it, without waiting; once where it is said again and again."""
-        if content and content != self._last:
+    def of(self, binding: str) -> OnProgress:
+        """What a load of this binding reports to."""
+        return lambda step: self._say(_progress(binding, step))
+
+    def _say(self, content: str) -> None:
+        if content != self._last:
             self._last = content
             self._contents.put_nowait(content)
 
-    async def close(self) -> None:
-        """Nothing more comes."""
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
         self._contents.put_nowait(None)
         await asyncio.wait([self._telling])
 
@@ -67,3 +73,8 @@ class Notices:
         while (content := await self._contents.get()) is not None:
             notice = {"content": content, "notification_type": "info", "duration": NOTICE_S, "display_type": 0}
             await self._client.send("notification", notice)
+
+
+def _progress(binding: str, step: LoadProgress) -> str:
+    share = "" if step.fraction is None else f" ({step.fraction:.0%})"
+    return f"{binding}: {step.detail or step.stage}{share}"

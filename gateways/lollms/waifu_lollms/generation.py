@@ -69,6 +69,7 @@ class GenerationQueue:
         self._told = told
         self._running: Generation | None = None
         self._waiting: deque[Generation] = deque()
+        self._closed = False
         self._cancels = 0  # those that have not been answered yet: what was asked for after them starts after them
         self._answering = asyncio.Lock()
 
@@ -108,8 +109,13 @@ class GenerationQueue:
             if not is_raw(each.payload):
                 await self._client.send("text_generated", {"text": each.answer, "request_id": each.request_id})
 
+    def close(self) -> None:
+        """The program leaves: what waits never starts. What runs is its task's owner's to end."""
+        self._waiting.clear()
+        self._closed = True
+
     def _advance(self) -> None:
-        if self._running is None and not self._cancels and self._waiting:
+        if self._running is None and not self._cancels and self._waiting and not self._closed:
             generation = self._running = self._waiting.popleft()
             generation.task = self._client.tasks.start(self._run(generation))
             # Not at the end of the task's own code: one cancelled before its first step runs none of it.

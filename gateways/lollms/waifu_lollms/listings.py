@@ -31,14 +31,19 @@ def _card(name: str, details: "ProviderDetails | None") -> dict[str, object]:
     return {
         "name": name,
         "title": details.title if details else name,
-        "author": getattr(details, "author", None) or "",
-        "version": getattr(details, "version", None) or "",
+        "author": _said(details, "author", ""),
+        "version": _said(details, "version", ""),
         "description": details.description if details else "",
         "link": details.homepage if details else "",
         "category": details.category if details else "",
         "installed": details.installed if details else False,
-        "size_bytes": getattr(details, "size_bytes", None) or 0,
+        "size_bytes": _said(details, "size_bytes", 0),
     }
+
+
+def _said(details: "ProviderDetails | None", name: str, unknown: object) -> object:
+    """A field of the manifest that not every module tells."""
+    return getattr(details, name, None) or unknown
 
 
 def models(listed: "Models", provider: str, details: "ProviderDetails | None") -> list[dict[str, object]]:

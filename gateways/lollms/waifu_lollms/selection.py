@@ -30,7 +30,7 @@ _log: Final = logging.getLogger(__name__)
 
 
 class StateStore(Protocol):
-    """Where the selection is kept. Both block, and raise StateError or OSError."""
+    """Where the selection is kept. Both block, and raise StateError."""
 
     def read(self) -> State:
         """What was saved."""
@@ -162,7 +162,7 @@ class Selection:
     async def _read(self) -> None:
         try:
             self.state = await asyncio.to_thread(self._store.read)
-        except (StateError, OSError) as error:
+        except StateError as error:
             _log.error("what was selected cannot be read, so nothing is, and nothing will be saved: %s", error)
         self.choice = Choice(self.state.binding_name or None, self.state.model_name or None)
         if self.choice.binding and self.choice.model:
@@ -189,7 +189,7 @@ class Selection:
         async with self._saving:
             try:
                 self.state = await asyncio.to_thread(self._store.save, **changes)
-            except (StateError, OSError) as error:
+            except StateError as error:
                 _log.error("selected, but not saved: %s", error)
                 return f"it is selected, but could not be saved: {error}"
             return None

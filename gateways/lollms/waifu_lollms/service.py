@@ -55,31 +55,35 @@ class Service:
         }
 
     async def connected(self, sid: str, send: Send, base_url: str) -> None:
-        """A program is there. Its events may come before this returns. Cancelling is safe."""
+        """A program is there. Waits for nothing."""
         client = SocketClient(send, base_url, ModuleLink(self._rooms.open_client))
         queue = GenerationQueue(client, self._selection, self._rooms.queue_length, self._rooms.clock, self._told)
         before = self._programs.pop(sid, None)
         self._programs[sid] = _Program(client, queue)
         if before is not None:
-            self._leaving.start(before.client.close())
-        await self._selection.begin()
+            self._leaving.start(before.close())
 
     async def received(self, sid: str, event: str, arguments: tuple[object, ...]) -> None:
-        """An event, known or not. Returns at once: its reply comes through `send`. Never raises."""
+        """An event, known or not. Its reply comes through `send`, mostly later. Never raises; cancelling is safe.
+
+        Waits where a program sends on and on and reads none of the replies.
+        """
         program = self._programs.get(sid)
         if program is None:
             _log.debug("%r from a program that is not connected", shown(event))
             return
         tasks = program.client.tasks
-        full = len(tasks) >= EVENTS_AT_ONCE
-        # Tasks start in the order in which they are made: a cancel finds the generation that was asked for before it.
-        tasks.start(self._turn_away(program) if full else self._handle(program, event, arguments))
+        await tasks.room(2 * EVENTS_AT_ONCE)
+        if self._programs.get(sid) is program:
+            full = len(tasks) >= EVENTS_AT_ONCE
+            # Tasks start in the order they are made in: a cancel finds the generation that was asked for before it.
+            tasks.start(self._turn_away(program) if full else self._handle(program, event, arguments))
 
     async def disconnected(self, sid: str) -> None:
         """A program has left: what it was doing ends. Safe to repeat; cancelling is safe: it ends all the same."""
         program = self._programs.pop(sid, None)
         if program is not None:
-            await asyncio.shield(self._leaving.start(program.client.close()))
+            await asyncio.shield(self._leaving.start(program.close()))
 
     async def close(self) -> None:
         """Everybody leaves."""
@@ -125,6 +129,10 @@ class Service:
 class _Program:
     client: SocketClient
     queue: GenerationQueue
+
+    async def close(self) -> None:
+        self.queue.close()
+        await self.client.close()
 
 
 __all__ = ["Rooms", "Send", "Service"]

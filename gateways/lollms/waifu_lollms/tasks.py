@@ -24,6 +24,11 @@ class Tasks:
         task.add_done_callback(self._ended)
         return task
 
+    async def room(self, most: int) -> None:
+        """Wait until fewer than `most` run. Cancelling is safe."""
+        while len(self._running) >= most:
+            await asyncio.wait(self._running, return_when=asyncio.FIRST_COMPLETED)
+
     async def finish(self) -> None:
         """Wait until all have ended. Cancelling is safe: they go on."""
         while self._running:
