@@ -6,6 +6,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "core"))
 
+from waifu_llm.catalog import Catalog  # noqa: E402
 from waifu_llm.cli.parser import COMMANDS, command_parser, main_parser  # noqa: E402
 from waifu_llm.config.example import example_text  # noqa: E402
 
@@ -27,7 +28,8 @@ def with_settings(page: str) -> str:
     """`page` with the commented config file between its two marks."""
     head, _, rest = page.partition(BEGIN)
     _, _, tail = rest.partition(END)
-    return f"{head}{BEGIN}```toml\n{example_text()}```\n{END}{tail}"
+    gateways = Catalog.read((ROOT / "workers", ROOT / "gateways")).gateways()
+    return f"{head}{BEGIN}```toml\n{example_text(gateways)}```\n{END}{tail}"
 
 
 def main() -> None:

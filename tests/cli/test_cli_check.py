@@ -233,7 +233,7 @@ def test_the_config_file_is_written_once(cli: Cli, home: Path) -> None:
     ran = cli("check", "--write-config")
     file = home / "waifu-llm.toml"
     assert (ran.code, ran.err) == (0, f"wrote {file}; all keys in it are commented out\n")
-    assert file.read_text("utf-8") == example_text()
+    assert file.read_text("utf-8") == example_text([])
     file.write_text("# mine")
     ran = cli("check", "--write-config")
     assert (ran.code, file.read_text()) == (1, "# mine")

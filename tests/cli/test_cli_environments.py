@@ -35,7 +35,7 @@ def test_a_provider_is_installed_once_listed_and_uninstalled(cli: Cli, home: Pat
     assert ran.err.count("echo is installed (") == 1
     assert cli("install", "echo").err == "echo is installed already\n"
     (row,) = [line.split() for line in cli("list").out.splitlines() if line.startswith("echo ")]
-    assert row[1] == "installed"
+    assert row[1:3] == ["provider", "installed"]
     ran = cli("uninstall", "echo")
     assert ran.code == 0
     assert "are free again" in ran.err
@@ -45,7 +45,7 @@ def test_a_provider_is_installed_once_listed_and_uninstalled(cli: Cli, home: Pat
 
 def test_the_list_shows_what_each_provider_is_and_needs(cli: Cli, monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
     heads, *rows = cli("list").out.splitlines()
-    assert heads.split() == ["NAME", "STATE", "VERSION", "SIZE", "SHARED", "KEY", "TITLE"]
+    assert heads.split() == ["NAME", "KIND", "STATE", "VERSION", "SIZE", "SHARED", "KEY", "TITLE"]
     (openai,) = [row for row in rows if row.startswith("openai ")]
     assert "not installed" in openai
     assert "needed" in openai

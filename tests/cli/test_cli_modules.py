@@ -77,8 +77,8 @@ def test_a_chat_uses_the_module_that_runs_and_ps_shows_its_worker(
     assert cli("chat", "echo", "--prompt", "over the socket").out == "over the socket\n"
     first, heads, row = cli("ps").out.splitlines()
     assert first.startswith(f"{module.url}  pid {module.process.pid}, up ")
-    assert heads.split()[:3] == ["PROVIDER", "STATE", "PID"]
-    assert row.split()[:2] == ["echo", "ready"]
+    assert heads.split()[:4] == ["NAME", "KIND", "STATE", "PID"]
+    assert row.split()[:3] == ["echo", "provider", "ready"]
     (listed,) = json.loads(cli("ps", "--json").out)
     assert (listed["url"], listed["pid"]) == (module.url, module.process.pid)
     assert listed["workers"][0]["provider"] == "echo"

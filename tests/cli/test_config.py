@@ -6,6 +6,7 @@ from typing import Any, get_args
 
 import msgspec
 import pytest
+from support.environments import ROOTS
 
 from waifu_llm.catalog import BrokenManifest, Catalog, Declaration, Manifest, Option, OptionType
 from waifu_llm.config import Settings, flags_from, resolve
@@ -266,7 +267,7 @@ def test_every_type_of_option_can_stand_in_the_file(root: Path) -> None:
 
 
 def test_the_option_that_the_commented_file_shows_can_be_taken_as_it_is(root: Path) -> None:
-    shown = example_text().partition("# [provider.")[2].replace("\n# ", "\n")
+    shown = example_text([]).partition("# [provider.")[2].replace("\n# ", "\n")
     settings = settle(root, f"[provider.{shown}", catalog=Catalog.read())
     assert settings.provider == {"openai": {"base_url": "https://llm.example.org/v1"}}
 
@@ -370,19 +371,31 @@ def test_neither_settings_nor_options_show_a_token(root: Path) -> None:
 
 
 def test_the_commented_file_changes_nothing_as_it_is(root: Path) -> None:
-    assert settle(root, example_text(), catalog=CATALOG) == Settings()
+    assert settle(root, example_text(CATALOG.gateways()), catalog=CATALOG) == Settings()
 
 
 def test_the_commented_file_names_every_key_with_its_default(root: Path) -> None:
+    gateways = Catalog.read(ROOTS).gateways()
     live = "\n".join(
         line.removeprefix("# ") if line.startswith("# ") and " = " in line else line
-        for line in example_text().partition("# Defaults for the load options")[0].splitlines()
+        for line in example_text(gateways).partition("# Defaults for the load options")[0].splitlines()
     )
     table = tomllib.loads(live)
+    named = table.pop("gateway")
     assert {section: set(keys) for section, keys in table.items()} == {
         section: set(struct.__struct_fields__) for section, struct in SECTIONS.items()
     }
-    assert settle(root, live) == Settings()
+    assert {name: set(keys) for name, keys in named.items()} == {
+        manifest.name: {"enabled", *manifest.declared.options} for manifest in gateways
+    }
+    settings = settle(root, live, catalog=Catalog.read(ROOTS))
+    defaults = {name: option.default for name, option in gateways[0].declared.options.items() if option.default}
+    told = {key: value for key, value in settings.gateway.pop(gateways[0].name).items() if value}
+    assert (settings, told) == (Settings(), defaults)
+
+
+def test_without_gateways_the_commented_file_says_nothing_of_them() -> None:
+    assert "ateway" not in example_text([])
 
 
 def test_every_setting_is_explained() -> None:

@@ -7,7 +7,7 @@ def for_serve(parser: ArgumentParser) -> None:
     """`waifu-llm serve`."""
     parser.description = (
         "Run the module until Ctrl-C. Each flag stands above its variable (WAIFU_LLM_SERVER_PORT), and that above the "
-        "config file waifu-llm.toml."
+        "config file waifu-llm.toml. Gateways let programs in that speak another protocol; `waifu-llm list` names them."
     )
     add = parser.add_argument
     add("--host", metavar="ADDRESS", help="listen there instead of 127.0.0.1; off loopback a token is needed")
@@ -36,6 +36,22 @@ def for_serve(parser: ArgumentParser) -> None:
     add("--tls-cert", metavar="FILE", help="certificate chain (PEM); with --tls-key clients connect by wss")
     add("--tls-key", metavar="FILE", help="the certificate's private key (PEM)")
     add("--log-level", metavar="LEVEL", help="debug, info, warning or error")
+    add(
+        "--gateway",
+        dest="gateways",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help="start this gateway too (installed first where it is not); may be repeated",
+    )
+    add(
+        "--set",
+        dest="assignments",
+        metavar="OPTION=VALUE",
+        action="append",
+        default=[],
+        help="set gateway.NAME.KEY or provider.NAME.KEY of the config file for this run; may be repeated",
+    )
 
 
 def for_chat(parser: ArgumentParser) -> None:
@@ -62,17 +78,18 @@ def for_models(parser: ArgumentParser) -> None:
 def for_list(parser: ArgumentParser) -> None:
     """`waifu-llm list`."""
     parser.description = (
-        "List the providers. SIZE would become free by `waifu-llm uninstall`; SHARED lies on the disk only once for "
-        "several providers and the installer's cache."
+        "List the providers, and the gateways, which let programs in that speak another protocol. SIZE would become "
+        "free by `waifu-llm uninstall`; SHARED lies on the disk only once for several of these and the installer's "
+        "cache."
     )
-    parser.add_argument("--json", action="store_true", help="print JSON, with what each provider declares")
+    parser.add_argument("--json", action="store_true", help="print JSON, with what each one declares")
 
 
 def for_install(parser: ArgumentParser) -> None:
     """`waifu-llm install`."""
     parser.description = (
-        "Build the environments of providers. Loading a provider does it as well; this does it beforehand, and asks "
-        "before a large one."
+        "Build the environments of providers and gateways. Loading a provider, or starting a gateway, does it as well; "
+        "this does it beforehand, and asks before a large one."
     )
     parser.add_argument("names", metavar="NAME", nargs="+", help="names in `waifu-llm list`")
     parser.add_argument("--yes", action="store_true", help="do not ask before a large one")
@@ -80,7 +97,10 @@ def for_install(parser: ArgumentParser) -> None:
 
 def for_uninstall(parser: ArgumentParser) -> None:
     """`waifu-llm uninstall`."""
-    parser.description = "Remove the environments of providers; one that runs is kept. Keys and settings stay."
+    parser.description = (
+        "Remove the environments of providers and gateways; one that runs is kept. Keys, settings and what a gateway "
+        "keeps stay."
+    )
     parser.add_argument("names", metavar="NAME", nargs="+", help="names in `waifu-llm list`")
 
 
@@ -88,7 +108,7 @@ def for_update(parser: ArgumentParser) -> None:
     """`waifu-llm update`."""
     parser.description = (
         "Rebuild the environments that are broken or were made for another version of waifu-llm or of Python. Loading "
-        "a provider does it as well; this does it beforehand."
+        "a provider, or starting a gateway, does it as well; this does it beforehand."
     )
     parser.add_argument("names", metavar="NAME", nargs="*", help="only these; else all that are installed")
 
@@ -110,14 +130,14 @@ def for_stop(parser: ArgumentParser) -> None:
     """`waifu-llm stop`."""
     parser.description = (
         "Stop the workers of one provider, which frees their memory (they start again when they are needed); without "
-        "a name stop the running module and all its workers."
+        "a name stop the running module, all its workers and gateways."
     )
     parser.add_argument("provider", metavar="PROVIDER", nargs="?", help="the provider whose workers are stopped")
 
 
 def for_logs(parser: ArgumentParser) -> None:
     """`waifu-llm logs`."""
-    parser.add_argument("name", metavar="NAME", help="a provider, or waifu-llm for the module's own log")
+    parser.add_argument("name", metavar="NAME", help="a provider, a gateway, or waifu-llm for the module's own log")
     parser.add_argument("-f", "--follow", action="store_true", help="go on as the log grows, until Ctrl-C")
 
 
@@ -146,8 +166,8 @@ def for_keys(parser: ArgumentParser) -> None:
 def for_check(parser: ArgumentParser) -> None:
     """`waifu-llm check`."""
     parser.description = (
-        "Look at the home folder, the config file, the keys, the installer, the environments and the port, and print "
-        "one sentence for each problem; exit code 1 where there is one."
+        "Look at the home folder, the config file, the keys, the installer, the environments, the gateways and the "
+        "port, and print one sentence for each problem; exit code 1 where there is one."
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument(

@@ -10,6 +10,7 @@ from waifu_llm.catalog import Manifest
 from waifu_llm.cli.answer import Answering, write_answer
 from waifu_llm.cli.connection import load, module_client
 from waifu_llm.cli.context import Context
+from waifu_llm.cli.names import provider_named
 from waifu_llm.cli.output import note, say_json
 from waifu_llm.cli.text import encodable
 from waifu_llm.errors import UsageError
@@ -18,7 +19,8 @@ from waifu_llm.errors import UsageError
 def run(args: Namespace) -> int:
     """Converse, or print one answer."""
     context = Context()
-    manifest = context.catalog.worker(args.provider)
+    start = f"`waifu-llm serve --gateway {args.provider}` starts it for the programs that use it"
+    manifest = provider_named(context.catalog, args.provider, start)
     model, system, given = (text and encodable(text) for text in (args.model, args.system, args.prompt))
     answering = Answering(manifest.name, model or manifest.declared.default_model, system)
     prompt = _prompt(given)

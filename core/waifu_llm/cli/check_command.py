@@ -5,7 +5,8 @@ from argparse import Namespace
 
 from waifu_llm import __version__
 from waifu_llm.cli.context import Context
-from waifu_llm.cli.inspection import Findings, inspect
+from waifu_llm.cli.findings import Findings
+from waifu_llm.cli.inspection import inspect
 from waifu_llm.cli.output import note, say, say_json
 from waifu_llm.config.example import example_text
 from waifu_llm.errors import ModuleError
@@ -41,6 +42,6 @@ def _write_config(context: Context) -> int:
     if file.exists():
         raise ModuleError(f"there is {file} already; it is left as it is")
     context.own_home()
-    write_private(file, example_text().encode())
+    write_private(file, example_text(context.catalog.gateways()).encode())
     note(f"wrote {file}; all keys in it are commented out")
     return 0

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from waifu_llm.catalog import Catalog
 from waifu_llm.cli.output import warn
-from waifu_llm.config import Settings, resolve
+from waifu_llm.config import Settings, TableFlags, resolve
 from waifu_llm.config.resolve import Flags
 from waifu_llm.keys import KeyStore
 from waifu_llm.paths import Home
@@ -37,9 +37,9 @@ class Context:
         """The stored keys."""
         return KeyStore(self.home)
 
-    def settings(self, flags: Flags | None = None) -> Settings:
+    def settings(self, flags: Flags | None = None, table_flags: TableFlags | None = None) -> Settings:
         """The settings of this call; what is unwise in them is said on stderr. Raises: UsageError."""
-        resolved = resolve(self.home, self.environ, flags, self.catalog)
+        resolved = resolve(self.home, self.environ, flags, self.catalog, table_flags)
         for sentence in resolved.warnings:
             warn(sentence)
         return resolved.settings

@@ -2,16 +2,15 @@
 
 import errno
 import platform
-import socket
 import tempfile
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-import psutil
-
 from waifu_llm import __version__
 from waifu_llm.cli.context import Context
+from waifu_llm.cli.findings import Findings
+from waifu_llm.cli.gateway_inspection import look_at_gateways
+from waifu_llm.cli.ports import bind_error, named, owner_of
 from waifu_llm.cli.text import size
 from waifu_llm.config import Settings, resolve
 from waifu_llm.doors import ModuleDoors
@@ -28,14 +27,6 @@ _UV_SILENCE_S: Final = 20.0
 _NEW_UV: Final = "run: python -m pip install --upgrade --force-reinstall uv"
 
 
-@dataclass(frozen=True, slots=True)
-class Findings:
-    """What was looked at, by name, and what is wrong."""
-
-    facts: dict[str, str] = field(default_factory=dict)
-    problems: list[str] = field(default_factory=list)
-
-
 async def inspect(context: Context) -> Findings:
     """Look at everything; what fails does not keep the rest from being looked at. Changes nothing but the home."""
     findings = Findings({"version": f"waifu-llm {__version__}, Python {platform.python_version()}"})
@@ -48,6 +39,7 @@ async def inspect(context: Context) -> Findings:
             context.home, settings.uv, processes.run, context.environ, settings.workers.build_silence_s
         )
         _look_at_environments(context, store, findings)
+    look_at_gateways(context, settings, store, findings)
     _look_at_port(context, settings, findings)
     return findings
 
@@ -139,44 +131,14 @@ def _look_at_port(context: Context, settings: Settings, findings: Findings) -> N
     modules = running_modules(context.home)
     findings.facts["running"] = ", ".join(f"{module.url} (pid {module.pid})" for module in modules) or "no module"
     host, port = settings.server.host, settings.server.port
-    error = _bind_error(host, port)
+    error = bind_error(host, port)
     if error is None:
         return
     if error.errno != errno.EADDRINUSE:
         findings.problems.append(f"server.host: {host} cannot be listened on: {error.strerror}")
         return
-    owner = _owner_of(port)
+    owner = owner_of(port)
     if owner not in {module.pid for module in modules}:
         findings.problems.append(
-            f"port {port} is in use by {_named(owner)}; end it, or choose another one (--port, server.port)"
+            f"port {port} is in use by {named(owner)}; end it, or choose another one (--port, server.port)"
         )
-
-
-def _bind_error(host: str, port: int) -> OSError | None:
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind, protocol) as probe:
-            if platform.system() != "Windows":
-                # Sockets of connections that ended a moment ago are in nobody's way.
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
-            probe.listen(1)
-    except OSError as error:
-        return error
-    return None
-
-
-def _owner_of(port: int) -> int | None:
-    try:
-        connections = psutil.net_connections(kind="tcp")
-    except (psutil.Error, OSError):
-        return None
-    listening = (c for c in connections if c.status == psutil.CONN_LISTEN and c.laddr and c.laddr.port == port)
-    return next((c.pid for c in listening if c.pid is not None), None)
-
-
-def _named(pid: int | None) -> str:
-    try:
-        return "another program" if pid is None else f"{psutil.Process(pid).name()} (pid {pid})"
-    except psutil.Error:
-        return f"the process {pid}"

@@ -7,6 +7,7 @@ from dataclasses import asdict
 
 from waifu_llm.catalog import KeyNeed, Manifest
 from waifu_llm.cli.context import Context
+from waifu_llm.cli.names import provider_named
 from waifu_llm.cli.output import note, say, say_json, warn
 from waifu_llm.cli.text import table
 from waifu_llm.errors import UsageError
@@ -27,7 +28,7 @@ def run(args: Namespace) -> int:
 
 
 def _set(context: Context, provider: str) -> int:
-    manifest = context.catalog.worker(provider)
+    manifest = provider_named(context.catalog, provider, "it needs no key; `waifu-llm list` names those that do")
     if manifest.declared.key.need is KeyNeed.NONE:
         raise UsageError(f"{provider} needs no key")
     where = context.keys.set(provider, _read_key(manifest))

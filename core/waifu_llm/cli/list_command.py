@@ -16,7 +16,7 @@ from waifu_llm.environment.model import EnvironmentState, Size
 from waifu_llm.environment.store import EnvironmentStore
 from waifu_llm.keys import has_key
 
-_HEADS: Final = ("NAME", "STATE", "VERSION", "SIZE", "SHARED", "KEY", "TITLE")
+_HEADS: Final = ("NAME", "KIND", "STATE", "VERSION", "SIZE", "SHARED", "KEY", "TITLE")
 _STATES: Final = {
     EnvironmentState.MISSING: "not installed",
     EnvironmentState.STALE: "out of date",
@@ -35,7 +35,7 @@ class _Entry:
 
 
 def run(args: Namespace) -> int:
-    """Print one line per provider."""
+    """Print one line per provider, then one per gateway."""
     context = Context()
     entries = asyncio.run(_entries(context))
     if args.json:
@@ -49,7 +49,8 @@ def run(args: Namespace) -> int:
 
 async def _entries(context: Context) -> list[_Entry]:
     async with environment_store(context) as store:
-        return [await _entry(context, store, manifest) for manifest in context.catalog.all()]
+        manifests = [*context.catalog.workers(), *context.catalog.gateways()]
+        return [await _entry(context, store, manifest) for manifest in manifests]
 
 
 async def _entry(context: Context, store: EnvironmentStore, manifest: Manifest) -> _Entry:
@@ -62,6 +63,7 @@ def _row(entry: _Entry) -> tuple[str, ...]:
     there = entry.size != Size()
     return (
         entry.manifest.name,
+        "gateway" if entry.manifest.declared.kind == "gateway" else "provider",
         _STATES[entry.state],
         entry.manifest.version,
         size(entry.size.own) if there else "-",

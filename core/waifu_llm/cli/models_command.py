@@ -9,13 +9,14 @@ from waifu_client import Models
 from waifu_llm.catalog import Manifest
 from waifu_llm.cli.connection import load, module_client
 from waifu_llm.cli.context import Context
+from waifu_llm.cli.names import provider_named
 from waifu_llm.cli.output import note, say, say_json, warn
 
 
 def run(args: Namespace) -> int:
     """Print one model id per line."""
     context = Context()
-    manifest = context.catalog.worker(args.provider)
+    manifest = provider_named(context.catalog, args.provider, "models belong to providers: `waifu-llm list` names them")
     models = asyncio.run(_models(context, manifest))
     if models.warning:
         warn(models.warning)

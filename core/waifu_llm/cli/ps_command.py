@@ -13,11 +13,11 @@ from waifu_llm.cli.output import note, say, say_json
 from waifu_llm.cli.text import duration, size, table
 from waifu_llm.runfile import RunningModule, running_modules
 
-_HEADS = ("PROVIDER", "STATE", "PID", "MEMORY", "RUNNING", "QUEUED", "UP", "RESTARTS")
+_HEADS = ("NAME", "KIND", "STATE", "PID", "MEMORY", "RUNNING", "QUEUED", "UP", "RESTARTS", "ADDRESS")
 
 
 def run(args: Namespace) -> int:
-    """Print each running module and its workers."""
+    """Print each running module, its workers and its gateways."""
     modules = running_modules(Context().home)
     answers = asyncio.run(_ask_all(modules))
     if args.json:
@@ -63,15 +63,18 @@ def _described(answer: GetStatsDone | LLMError) -> str:
 
 
 def _row(worker: WorkerStats) -> tuple[str, ...]:
+    gateway = worker.kind == "gateway"
     return (
         worker.provider,
+        "gateway" if gateway else "provider",
         worker.state,
         "-" if worker.pid is None else str(worker.pid),
         size(worker.memory_bytes),
-        str(worker.running),
-        str(worker.queued),
+        "-" if gateway else str(worker.running),
+        "-" if gateway else str(worker.queued),
         duration(worker.uptime_s),
         str(worker.restarts),
+        worker.address or "-",
     )
 
 

@@ -7,7 +7,7 @@ from typing import Final
 from waifu_llm import log
 from waifu_llm.cli.context import Context
 from waifu_llm.cli.output import say
-from waifu_llm.config import flags_from
+from waifu_llm.config import TableFlags, flags_from
 from waifu_llm.redaction import Redactor
 
 _SERVER_FLAGS: Final = (
@@ -30,17 +30,22 @@ def run(args: Namespace) -> int:
     flags = flags_from("server", given, _SERVER_FLAGS)
     if args.log_level is not None:
         flags["log", "level"] = args.log_level
-    settings = context.settings(flags)
+    settings = context.settings(flags, TableFlags(tuple(args.gateways), tuple(args.assignments)))
     home = context.own_home()
-    from waifu_llm.module import run_module
+    from waifu_llm.module import Announce, run_module
 
     redactor = Redactor()
     redactor.add(settings.token)
     log.set_up(home.logs, settings.log.level, redactor)
+    announce = Announce(_module_listens, _gateway_listens)
     return asyncio.run(
-        run_module(settings, home, context.environ, redactor=redactor, catalog=context.catalog, on_listening=_announce)
+        run_module(settings, home, context.environ, redactor=redactor, catalog=context.catalog, announce=announce)
     )
 
 
-def _announce(url: str) -> None:
+def _module_listens(url: str) -> None:
     say(f"waifu-llm listens at {url} (Ctrl-C stops it)")
+
+
+def _gateway_listens(name: str, address: str) -> None:
+    say(f"the gateway {name} listens at {address}")

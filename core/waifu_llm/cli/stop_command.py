@@ -8,6 +8,7 @@ import psutil
 
 from waifu_client import Client, LLMError
 from waifu_llm.cli.context import Context
+from waifu_llm.cli.names import provider_named
 from waifu_llm.cli.output import note
 from waifu_llm.errors import ModuleError
 from waifu_llm.runfile import RunningModule, running_modules
@@ -20,7 +21,7 @@ def run(args: Namespace) -> int:
     """Stop it, and say what was stopped."""
     context = Context()
     if args.provider is not None:
-        context.catalog.worker(args.provider)
+        provider_named(context.catalog, args.provider, "it stops with its module: `waifu-llm stop`")
     modules = running_modules(context.home)
     if not modules:
         raise ModuleError("no module runs")
