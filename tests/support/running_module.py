@@ -78,17 +78,20 @@ async def running_module(
     *,
     workers: WorkerSettings | None = None,
     gateways: dict[str, dict[str, object]] | None = None,
+    providers: dict[str, dict[str, object]] | None = None,
     server: ServerSettings | None = None,
     token: str | None = None,
 ) -> AsyncIterator[RunningModule]:
     """A module with the tests' catalog, which must leave nothing behind; it may end before the block does.
 
-    `gateways`: their tables, such as `{"lollms": {"enabled": True, "port": 0}}`; `server` with port 0.
+    `gateways`: their tables, such as `{"lollms": {"enabled": True, "port": 0}}`; `providers`: the defaults of their
+    options; `server` with port 0.
     """
     settings = Settings(
         server=server or ServerSettings(port=0),
         workers=workers or WorkerSettings(),
         gateway=gateways or {},
+        provider=providers or {},
         token=token,
     )
     module = RunningModule(home, settings)
