@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import stat
 import tempfile
 import time
 from collections.abc import Iterable, Mapping
@@ -17,8 +18,8 @@ _VERSION: Final = 1
 # A file that is written twice within one tick of the file system's clock has one time for both contents.
 _TICK_NS: Final = 100_000_000
 
-Stamp: TypeAlias = tuple[int, int, int, int]
-"""Inode, time of change, size and mode; of the link and then of its target where it is one."""
+Stamp: TypeAlias = tuple[int, int, int, int, int]
+"""Inode, both times of change, size and mode; of the link and then of its target where it is one."""
 
 
 class Remembered(msgspec.Struct, frozen=True):
@@ -47,18 +48,21 @@ def stamps_of(folder: Path, watched: Iterable[str]) -> tuple[tuple[Stamp, ...], 
 def _stamps(path: str) -> tuple[Stamp, ...]:
     try:
         info = os.lstat(path)
-        own = (info.st_ino, info.st_mtime_ns, info.st_size, info.st_mode)
-        if (info.st_mode & 0o170000) != 0o120000:
-            return (own,)
-        info = os.stat(path)  # noqa: PTH116 - as above
+        if not stat.S_ISLNK(info.st_mode):
+            return (_stamp(info),)
+        return (_stamp(info), _stamp(os.stat(path)))  # noqa: PTH116 - as above
     except OSError:
         return ()
-    return (own, (info.st_ino, info.st_mtime_ns, info.st_size, info.st_mode))
+
+
+def _stamp(info: os.stat_result) -> Stamp:
+    return (info.st_ino, info.st_mtime_ns, info.st_ctime_ns, info.st_size, info.st_mode)
 
 
 def is_settled(stamps: tuple[tuple[Stamp, ...], ...], read_ns: int) -> bool:
     """Whether no change can hide behind these stamps, taken at `read_ns`: none was of that very moment."""
-    return not any(0 <= read_ns - changed < _TICK_NS for each in stamps for _, changed, _, _ in each)
+    times = (changed for each in stamps for stamp in each for changed in stamp[1:3])
+    return not any(0 <= read_ns - changed < _TICK_NS for changed in times)
 
 
 def load(file: Path) -> dict[str, Remembered]:

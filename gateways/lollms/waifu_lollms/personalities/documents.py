@@ -91,6 +91,14 @@ def _at(line: int, problem: str) -> str:
     return f"line {line + 1}: {problem}"
 
 
+def _whole(text: str, line: int) -> str:
+    """Escapes may spell a character as two halves, as in JSON; half a character is no text."""
+    try:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16")
+    except UnicodeDecodeError as error:
+        raise DocumentError(_at(line, "an escape spells half a character")) from error
+
+
 class _Builder:
     """Makes the tree from the parser's events; refuses before it grows."""
 
@@ -129,7 +137,7 @@ class _Builder:
             raise DocumentError(_at(line, f"the tag {tag.removeprefix(_STANDARD)[:80]!r} is not allowed"))
         found: Node
         if isinstance(event, ScalarEvent):
-            found = Scalar(event.value, not event.style and tag is None, line)
+            found = Scalar(_whole(event.value, line), not event.style and tag is None, line)
         elif isinstance(event, SequenceStartEvent):
             found = Listing(list(self._items(SequenceEndEvent, depth)), line)
         else:

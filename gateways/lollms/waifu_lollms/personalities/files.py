@@ -29,6 +29,11 @@ class Confinement:
             return None
         return found if any(found.is_relative_to(root) for root in self._roots) else None
 
+    def has_folder(self, path: Path) -> bool:
+        """Whether it is a folder below the roots."""
+        inside = self.resolved(path)
+        return inside is not None and inside.is_dir()
+
     def read(self, path: Path, most: int, *, only: int | None = None) -> bytes:
         """The content of a regular file below the roots; with `only` no more than its first bytes.
 

@@ -140,7 +140,7 @@ class Library:
             data = self._confinement.read(folder / CONFIG, MOST_CONFIG_BYTES)
             personality = msgspec.structs.replace(
                 read_personality(data, language=place.language, category=place.category, folder=place.folder),
-                has_scripts=(folder / _SCRIPTS).is_dir(),
+                has_scripts=self._confinement.has_folder(folder / _SCRIPTS),
                 has_logo=self._logo_in(folder) is not None,
             )
         except BrokenFile as error:

@@ -12,8 +12,8 @@ DEFAULT_LANGUAGE: Final = "english"
 _YES: Final = frozenset("y yes true on".split())
 _NO: Final = frozenset("n no false off".split())
 _NULL: Final = frozenset(("", "~", "null"))
-_INTEGER: Final = re.compile(r"[-+]?[0-9][0-9_]{0,17}")
-_NUMBER: Final = re.compile(r"[-+]?(?:[0-9][0-9_]{0,30}\.?[0-9_]{0,30}|\.[0-9][0-9_]{0,30})(?:[eE][-+]?[0-9]{1,3})?")
+_INTEGER: Final = re.compile(r"[-+]?[0-9]{1,18}")
+_NUMBER: Final = re.compile(r"[-+]?(?:[0-9]{1,30}\.?[0-9]{0,30}|\.[0-9]{1,30})(?:[eE][-+]?[0-9]{1,3})?")
 _RIGHT, _PUBLISHED = "include_welcome_message_in_discussion", "include_welcome_message_in_disucssion"
 
 
@@ -41,7 +41,7 @@ def read_personality(data: bytes, *, language: str | None, category: str, folder
         folder=folder,
         language=language,
         category=category,
-        name=fields.text("name", folder),
+        name=fields.text("name", "").strip() or folder,
         author=fields.text("author", ""),
         version=fields.text("version", ""),
         description=fields.text("personality_description", ""),
@@ -152,7 +152,7 @@ def _is_null(node: Node) -> bool:
 
 
 def _number(text: str) -> float | int | None:
-    text = text.strip()
+    text = text.strip().replace("_", "")
     if _INTEGER.fullmatch(text):
         return int(text)
     if _NUMBER.fullmatch(text):

@@ -69,9 +69,8 @@ class Scan:
         """The names of the folders in `folder` that may be looked into, sorted."""
         try:
             with os.scandir(folder) as listed:
-                entries = sorted(
-                    (entry for entry in listed if not is_hidden(entry.name) and entry.is_dir()), key=lambda e: e.name
-                )
+                shown = [entry for entry in listed if not is_hidden(entry.name)]
+                entries = sorted(filter(_is_folder, shown), key=lambda entry: entry.name)
         except OSError as error:
             self._broken(above or (self.root.name,), f"The folder cannot be read ({error.strerror})")
             return
@@ -87,6 +86,14 @@ class Scan:
     def _broken(self, parts: tuple[str, ...], message: str) -> None:
         where = "/".join(parts).encode("utf-8", "replace").decode("utf-8")
         self.errors.append(BrokenPersonality(where, message))
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        # A link that leads to itself, or to where we may not look.
+        return False
 
 
 def _has_config(folder: Path) -> bool:
