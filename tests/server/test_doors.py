@@ -352,3 +352,13 @@ def test_a_gateway_of_this_run_passes_with_its_own_token_and_nothing_else_does()
     assert status(doors.check(["127.0.0.1"], [], ["Bearer of-another-run"], [])) == 401
     assert status(doors.check(["evil.example"], [], ["Bearer of-this-run"], [])) == 403
     assert not ModuleDoors.of(ServerSettings(), TOKEN).is_gateway(["Bearer "])
+
+
+def test_where_gateways_alone_may_come_in_a_clients_token_opens_nothing() -> None:
+    doors = ModuleDoors.of(ServerSettings(host="0.0.0.0"), TOKEN, "of-this-run")
+    mine, theirs = ["Bearer of-this-run"], [f"Bearer {TOKEN}"]
+    assert doors.check_gateway(["127.0.0.1:1"], [], mine) is None
+    assert status(doors.check_gateway(["127.0.0.1:1"], [], theirs)) == 401
+    assert status(doors.check_gateway(["127.0.0.1:1"], [], [])) == 401
+    assert status(doors.check_gateway(["evil.example"], [], mine)) == 403
+    assert status(doors.check_gateway(["127.0.0.1:1"], ["http://evil.example"], mine)) == 403

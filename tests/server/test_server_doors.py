@@ -126,6 +126,73 @@ async def test_a_token_is_in_no_log(caplog: pytest.LogCaptureFixture) -> None:
     assert not [text for text in ours if TOKEN in text or "a-private-thought" in text]
 
 
+# Gateways.
+
+OF_THIS_RUN = "what-gateways-send"
+GATEWAY: dict[str, Any] = {"additional_headers": {"Authorization": f"Bearer {OF_THIS_RUN}"}}
+
+
+async def test_a_gateway_comes_in_by_its_own_token_where_clients_need_another() -> None:
+    async with serving(token=TOKEN, gateway_token=OF_THIS_RUN) as running:
+        assert running.server.gateway_url is None
+        async with connected(running.url, **GATEWAY) as peer:
+            await peer.say("get_providers")
+            await peer.hear_types("get_providers_done")
+
+
+async def test_gateways_are_no_clients_where_connections_are_limited() -> None:
+    limits = LimitSettings(connections=1)
+    async with (
+        serving(limits=limits, gateway_token=OF_THIS_RUN) as running,
+        connected(running.url, **GATEWAY),
+        connected(running.url, **GATEWAY) as second,
+        connected(running.url) as client,
+    ):
+        with pytest.raises(InvalidStatus) as refused:
+            await connect(running.url)
+        assert refused.value.response.status_code == 503
+        async with connected(running.url, **GATEWAY):
+            await client.say("get_stats")
+            (stats,) = await client.hear_types("get_stats_done")
+            assert stats["connections"] == 4
+        await second.say("get_providers")
+        await second.hear_types("get_providers_done")
+
+
+async def test_a_gateway_that_left_is_not_counted_any_more() -> None:
+    limits = LimitSettings(connections=1)
+    async with serving(limits=limits, gateway_token=OF_THIS_RUN) as running:
+        async with connected(running.url, **GATEWAY) as gateway:
+            await gateway.say("get_providers")
+            await gateway.hear_types("get_providers_done")
+        async with connected(running.url), connected(running.url, **GATEWAY):
+            with pytest.raises(InvalidStatus):
+                await connect(running.url)
+
+
+async def test_with_a_certificate_gateways_get_an_address_of_their_own_that_lets_nobody_else_in() -> None:
+    settings = ServerSettings(tls_cert=str(CERTIFICATE), tls_key=str(CERTIFICATE))
+    async with serving(server=settings, token=TOKEN, gateway_token=OF_THIS_RUN) as running:
+        url = running.server.gateway_url
+        assert url is not None
+        assert url.startswith("ws://127.0.0.1:")
+        async with connected(url, **GATEWAY) as peer:
+            await peer.say("get_providers")
+            await peer.hear_types("get_providers_done")
+        for headers in ({}, {"Authorization": f"Bearer {TOKEN}"}):
+            with pytest.raises(InvalidStatus) as refused:
+                await connect(url, additional_headers=headers)
+            assert refused.value.response.status_code == 401
+    with pytest.raises(OSError, match=r"."):
+        await connect(url, **GATEWAY)
+
+
+async def test_without_gateways_a_certificate_opens_no_second_address() -> None:
+    settings = ServerSettings(tls_cert=str(CERTIFICATE), tls_key=str(CERTIFICATE))
+    async with serving(server=settings) as running:
+        assert running.server.gateway_url is None
+
+
 # Starting.
 
 

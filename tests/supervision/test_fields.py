@@ -6,7 +6,7 @@ import pytest
 
 from waifu_llm.catalog import Declaration, Key, KeyNeed, Manifest, Option, OptionValue
 from waifu_llm.errors import BadLoadField, MissingKey
-from waifu_llm.supervision.fields import LoadPlan, checked_url, plan_load
+from waifu_llm.supervision.fields import LoadPlan, checked_url, gateway_options, plan_load
 from waifu_llm.supervision.jobs import LoadFields
 
 OPTIONS = {
@@ -267,3 +267,21 @@ def test_the_servers_own_key_is_not_sent_to_a_host_that_a_client_chose(text: str
 def test_a_host_that_is_none_or_is_never_a_provider_is_refused(text: str) -> None:
     with pytest.raises(BadLoadField, match="host"):
         plan({"host": text})
+
+
+def test_a_gateways_options_are_those_of_its_table_and_the_manifests_defaults() -> None:
+    gate = manifest(
+        options={
+            "port": Option("integer", "where", default=9600),
+            "host": Option("string", "where", default="localhost"),
+            "token_file": Option("path", "whose"),
+        }
+    )
+    options = gateway_options(gate, {"enabled": True, "port": 0, "unknown": 1})
+    assert options == {"port": 0, "host": "localhost", "token_file": None}
+
+
+def test_a_gateways_option_of_another_type_is_refused_by_its_name_in_the_file() -> None:
+    gate = manifest(options={"port": Option("integer", "where", default=9600)})
+    with pytest.raises(BadLoadField, match=r"^gateway\.t\.port must be of the type integer"):
+        gateway_options(gate, {"port": "9600"})

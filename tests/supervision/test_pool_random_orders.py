@@ -34,7 +34,9 @@ class Worker:
             self.greeted = True
             self.process.greet()
         while not self.process.nothing_sent():
-            self.take(self.process._sent.get_nowait())
+            message = self.process._sent.get_nowait()
+            assert not isinstance(message, wire.Start)
+            self.take(message)
         if self.asked and self.chance.random() < 0.7:
             self.answer(self.asked.pop(self.chance.randrange(len(self.asked))))
 

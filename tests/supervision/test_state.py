@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from waifu_llm.supervision.state import MOVES, CrashLimit, ForbiddenMove, WorkerState, check_move
+from waifu_llm.supervision.state import MOVES, CrashLimit, ForbiddenMove, WorkerState, check_move, restart_delay
 
 
 @pytest.mark.parametrize(("old", "new"), list(itertools.product(WorkerState, WorkerState)))
@@ -41,3 +41,17 @@ def test_a_reset_gives_a_new_chance() -> None:
     assert not limit.died(0.0, delivered=False)
     limit.reset()
     assert not limit.died(1.0, delivered=False)
+
+
+def test_a_gateway_waits_longer_after_each_death_and_not_longer_than_4_seconds() -> None:
+    assert [restart_delay(deaths) for deaths in range(1, 7)] == [0.0, 1.0, 2.0, 4.0, 4.0, 4.0]
+
+
+def test_the_deaths_that_count_are_those_within_the_window() -> None:
+    limit = CrashLimit(9, 100.0)
+    assert limit.deaths == 0
+    counts = []
+    for time in (0.0, 50.0, 60.0, 155.0, 400.0):
+        limit.died(time, delivered=False)
+        counts.append(limit.deaths)
+    assert counts == [1, 2, 3, 2, 1]

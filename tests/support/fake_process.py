@@ -1,16 +1,18 @@
-"""A worker process in memory: the test plays the worker, message by message, so that order is chosen."""
+"""A worker's or gateway's process in memory: the test plays it, message by message, so that order is chosen."""
 
 import asyncio
 import itertools
 from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
+import msgspec
 from support.waiting import bounded
 
 from waifu_llm.supervision.process import ChildEvents
 from waifu_worker import framing, wire
 
-Sent = TypeVar("Sent", wire.Load, wire.Models, wire.Generate, wire.Cancel, wire.Unload)
+Sent = TypeVar("Sent", wire.Load, wire.Models, wire.Generate, wire.Cancel, wire.Unload, wire.Start)
+_to_either: msgspec.json.Decoder[wire.ToWorker | wire.ToGateway] = msgspec.json.Decoder(wire.ToWorker | wire.ToGateway)
 
 
 class FakeProcess:
@@ -31,11 +33,11 @@ class FakeProcess:
         self.stoppable.set()
         self._events = events
         self._splitter = framing.LineSplitter()
-        self._sent: asyncio.Queue[wire.ToWorker] = asyncio.Queue()
+        self._sent: asyncio.Queue[wire.ToWorker | wire.ToGateway] = asyncio.Queue()
 
     def write(self, data: bytes) -> None:
         for line in self._splitter.feed(data):
-            self._sent.put_nowait(framing.decode_to_worker(line))
+            self._sent.put_nowait(_to_either.decode(line))
 
     async def stop(self) -> None:
         self.stops += 1
@@ -57,7 +59,7 @@ class FakeProcess:
     def nothing_sent(self) -> bool:
         return self._sent.empty()
 
-    def say(self, *messages: wire.FromWorker) -> None:
+    def say(self, *messages: wire.FromWorker | wire.FromGateway) -> None:
         self.write_raw(b"".join(map(framing.encode, messages)))
 
     def write_raw(self, data: bytes) -> None:

@@ -38,6 +38,25 @@ FAKE = Manifest(
     ),
 )
 
+GATE = Manifest(
+    "gate",
+    Path("gate"),
+    "1.0",
+    "nobody",
+    Declaration(
+        kind="gateway",
+        title="Gate",
+        description="",
+        homepage="",
+        category="local",
+        package="waifu_gate",
+        options={
+            "port": Option("integer", "where", default=9600),
+            "token_file": Option("path", "a file with a token"),
+        },
+    ),
+)
+
 
 class FakeEnvironments:
     """Environments that are there at once, unless the test holds them back or lets them fail."""
@@ -48,9 +67,10 @@ class FakeEnvironments:
         self.asked = asyncio.Event()
         self.count = 0
         self.error: Exception | None = None
+        self.state = EnvironmentState.READY
 
     def status(self, manifest: Manifest) -> EnvironmentStatus:
-        return EnvironmentStatus(manifest.name, EnvironmentState.READY, Path("env"))
+        return EnvironmentStatus(manifest.name, self.state, Path("env"))
 
     async def ensure(self, manifest: Manifest, on_progress: Callable[[BuildProgress], None]) -> Environment:
         self.count += 1
@@ -119,16 +139,23 @@ def make(
     limits: LimitSettings | None = None,
     own_key: str | None = None,
     find_key: Callable[[], str] | None = None,
+    gateways: dict[str, dict[str, object]] | None = None,
+    token: str | None = None,
     **workers: float,
 ) -> Bench:
-    """A pool whose files lie in `folder`; `workers` are settings of `[workers]`."""
+    """A pool whose files lie in `folder`; `workers` are settings of `[workers]`.
+
+    With `gateways`, tables of `[gateway]`, there is the gateway gate too.
+    """
     settings = Settings(
         limits=limits or LimitSettings(),
         workers=WorkerSettings(**workers),  # type: ignore[arg-type]
+        gateway=gateways or {},
+        token=token,
     )
     spawn, environments, statistics, redactor = FakeSpawn(), FakeEnvironments(), Statistics(), Redactor()
     means = PoolMeans(
-        catalog=Catalog({"fake": FAKE}, {}),
+        catalog=Catalog({"fake": FAKE} if gateways is None else {"fake": FAKE, "gate": GATE}, {}),
         home=Home(folder),
         environments=environments,
         spawn=spawn,

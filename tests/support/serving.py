@@ -34,6 +34,7 @@ async def serving(
     server: ServerSettings | None = None,
     limits: LimitSettings | None = None,
     token: str | None = None,
+    gateway_token: str | None = None,
 ) -> AsyncIterator[Serving]:
     """Listens on a free port; drained at the end."""
     pool = pool or FakePool()
@@ -43,7 +44,7 @@ async def serving(
         token=token,
     )
     statistics, redactor = Statistics(), Redactor()
-    running = Server(pool, settings, statistics, redactor)
+    running = Server(pool, settings, statistics, redactor, gateway_token)
     host, port = await running.start()
     try:
         yield Serving(running, pool, statistics, redactor, host, port)
