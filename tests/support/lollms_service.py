@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 from support.running_module import RunningModule, running_module
 from support.waiting import bounded
 from waifu_lollms.personalities.library import Library
@@ -184,6 +185,11 @@ class House:
         async with bounded():
             await self.service.connected(program.sid, program, BASE_URL)
         return program
+
+    def abilities(self, provider: str, abilities: list[str]) -> None:
+        """From now on the service believes that the provider has these."""
+        details = self.service._selection.details
+        details[provider] = msgspec.structs.replace(details[provider], abilities=abilities)
 
     async def counts(self, provider: str) -> dict[str, int]:
         """How many generations of a provider ended, by code."""

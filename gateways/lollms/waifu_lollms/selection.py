@@ -131,7 +131,7 @@ class Selection:
                 return number, personality, None
         self.mounted += (Mounted(personality.key, personality.key),)
         number = len(self.mounted) - 1
-        return number, personality, await self._save(personalities=[each.path for each in self.mounted])
+        return number, personality, await self._save(personalities=tuple(each.path for each in self.mounted))
 
     async def activate(self, number: int) -> tuple["Personality", str | None]:
         """It is the active one now; and a sentence where it could not be saved. Raises: Refused, PersonalityError."""
