@@ -1,6 +1,7 @@
 """`waifu-llm serve`."""
 
 import asyncio
+import contextlib
 from argparse import Namespace
 from typing import Final
 
@@ -48,4 +49,6 @@ def _module_listens(url: str) -> None:
 
 
 def _gateway_listens(name: str, address: str) -> None:
-    say(f"the gateway {name} listens at {address}")
+    # Who read the first line may have gone since: that is no reason to take the gateway down.
+    with contextlib.suppress(OSError):
+        say(f"the gateway {name} listens at {address}")
