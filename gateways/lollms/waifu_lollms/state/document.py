@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 from ruamel.yaml import YAML
 from ruamel.yaml.constructor import SafeConstructor
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.error import MarkedYAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode
 from ruamel.yaml.reader import ReaderError
 
@@ -44,6 +44,7 @@ class Document:
             raise StateError(f"{name}, line {line}: this is not UTF-8") from None
         bom, text = (_BOM, text[1:]) if text.startswith(_BOM) else ("", text)
         yaml = YAML(typ="safe", pure=True)
+        yaml.composer.warn_double_anchors = False
         root = _root(yaml, text, name)
         entries = _entries(root, name)
         return cls(name, bom, text, root, entries, _state(entries, yaml.constructor, name))
@@ -98,8 +99,8 @@ def _root(yaml: YAML, text: str, name: str) -> MappingNode | None:
         raise StateError(f"{name}, line {line}: a character that YAML does not allow") from None
     except RecursionError:
         raise StateError(f"{name}, line 1: it is nested too deeply") from None
-    except (YAMLError, ValueError) as error:
-        raise StateError(f"{name}, line 1: {error}") from None
+    except Exception as error:  # AssertionError, OverflowError and more, for directives and escapes that are none
+        raise StateError(f"{name}, line 1: this is not YAML") from error
     match root:
         case MappingNode():
             return root

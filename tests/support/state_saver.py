@@ -1,0 +1,85 @@
+"""Programs that save lollms.yaml, some of which are killed at it: `python state_saver.py HOW PATH ...`."""
+
+import contextlib
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import Final
+
+from waifu_lollms.state import StateFile
+
+NEW_MODEL: Final = "the new model"
+_FILES: Final = ("state/file.py", "pathlib.py")
+
+
+def killed_at_each_call(path: Path) -> None:
+    """Save again and again, each time killed one call later, until one save comes to its end.
+
+    A line of JSON for each: whether it was killed, and what the file has in it then (null: there is none).
+    """
+    old = path.read_bytes() if path.exists() else None
+    killed, calls = True, 0
+    while killed:
+        calls += 1
+        child = os.fork()
+        if not child:
+            _save_and_die_at(path, calls)
+        _, status = os.waitpid(child, 0)
+        killed = os.WIFSIGNALED(status)
+        content = path.read_text("utf-8") if path.exists() else None
+        sys.stdout.write(json.dumps([killed, content]) + "\n")
+        sys.stdout.flush()
+        with contextlib.suppress(FileNotFoundError):
+            path.unlink()
+        if old is not None and killed:
+            path.write_bytes(old)
+
+
+def _save_and_die_at(path: Path, calls: int) -> None:
+    seen = 0
+
+    def count(frame: FrameType, event: str, _: object) -> None:
+        nonlocal seen
+        if event.endswith(("call", "return")) and frame.f_code.co_filename.replace("\\", "/").endswith(_FILES):
+            seen += 1
+            if seen == calls:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    def begin(event: str, _: tuple[object, ...]) -> None:
+        if event == "os.listdir":  # the save has read and changed the text, and turns to the folder
+            sys.setprofile(count)
+
+    sys.addaudithook(begin)
+    StateFile(path).save(model_name=NEW_MODEL)
+    sys.setprofile(None)
+    os._exit(0)
+
+
+def saves_until_killed(path: Path) -> None:
+    """Save `model 1`, `model 2`, ...: a byte on the standard output before each."""
+    number = 0
+    while True:
+        number += 1
+        os.write(1, b".")
+        StateFile(path).save(model_name=f"model {number}")
+
+
+def saves(path: Path, field: str, times: int) -> None:
+    """Save 1, 2, ... up to `times` for one field."""
+    for number in range(1, times + 1):
+        StateFile(path).save(**{field: number})
+
+
+if __name__ == "__main__":
+    match sys.argv[1:]:
+        case ["each-call", path]:
+            killed_at_each_call(Path(path))
+        case ["until-killed", path]:
+            saves_until_killed(Path(path))
+        case ["times", path, field, times]:
+            saves(Path(path), field, int(times))
+        case _:
+            sys.exit("HOW PATH ...")
