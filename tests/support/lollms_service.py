@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -16,7 +16,7 @@ from waifu_lollms.personalities.library import Library
 from waifu_lollms.service import Rooms, Service
 from waifu_lollms.state import StateFile
 
-from waifu_client import Client, LoadProgress
+from waifu_client import Client
 from waifu_client.results import Loaded
 
 Payload = dict[str, Any]
@@ -131,25 +131,8 @@ class FieldsClient(Client):
 
     fields: Mapping[str, Mapping[str, object]] = {}
 
-    async def load(
-        self,
-        provider: str,
-        /,
-        *,
-        api_key: str | None = None,
-        preload_model_id: str | None = None,
-        timeout_ms: int | None = None,
-        on_progress: Callable[[LoadProgress], object] | None = None,
-        **fields: object,
-    ) -> Loaded:
-        return await super().load(
-            provider,
-            api_key=api_key,
-            preload_model_id=preload_model_id,
-            timeout_ms=timeout_ms,
-            on_progress=on_progress,
-            **{**self.fields.get(provider, {}), **fields},
-        )
+    async def load(self, provider: str, /, **asked: Any) -> Loaded:
+        return await super().load(provider, **{**self.fields.get(provider, {}), **asked})
 
 
 @dataclass
