@@ -154,7 +154,7 @@ class Transport:
             self.server.eio.sockets[session].session[LINK] = abort
         self._expect_connect(session)
 
-    def _session_ends(self, session: str, reason: str) -> None:
+    def _session_ends(self, session: str, _reason: str) -> None:
         self._came(session)
         if (socket := self.server.eio.sockets.get(session)) is None:
             return
@@ -162,9 +162,6 @@ class Transport:
         if not socket.upgraded:
             # A poll that is under way would end with the ping's timeout only, and the client waits for it.
             socket.queue.put_nowait(EnginePacket(NOOP))
-            if reason == self.server.eio.reason.CLIENT_DISCONNECT:
-                # Its last poll would hang until the library's timeout, and keep the program that left from ending.
-                socket.queue.put_nowait(EnginePacket(NOOP))
 
     def _expect_connect(self, session: str) -> None:
         """A session without a client is worth nothing: it ends after a while."""
