@@ -5,7 +5,7 @@ from typing import Final
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from waifu_lollms.discussion import Discussion, Turn, build, estimated_tokens, raw
 from waifu_lollms.personalities.model import Personality
@@ -157,6 +157,7 @@ def test_a_prompt_that_is_too_large_by_itself_is_sent_with_the_conditioning_and_
 SHORT: Final = st.text(st.sampled_from("ab 日本!@>\n"), max_size=40)
 
 
+@settings(deadline=None)
 @given(
     turns=st.lists(st.builds(Turn, SHORT, SHORT), max_size=12),
     prompt=SHORT,

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from waifu_lollms.history import MOST_CHARACTERS, MOST_TURNS, Histories, Turn
 
@@ -72,6 +72,7 @@ def test_ten_thousand_empty_turns_of_as_many_personalities_are_bounded_too() -> 
     assert 0 < kept < 100 and histories.turns("9999") and not histories.turns("0")
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from((ANN, BEA)), st.integers(0, MOST_CHARACTERS // 3)), max_size=12))
 def test_what_is_remembered_is_the_newest_that_was_said_and_within_the_bounds(said: list[tuple[str, int]]) -> None:
     histories = Histories()

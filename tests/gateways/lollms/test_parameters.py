@@ -4,7 +4,7 @@ from typing import Final
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from waifu_lollms.numbers import MOST, kind
 from waifu_lollms.parameters import Parameters, settle
@@ -147,6 +147,7 @@ FIELDS: Final = st.sampled_from(
 )
 
 
+@settings(deadline=None)
 @given(outer=st.dictionaries(FIELDS, VALUES), inner=st.none() | st.dictionaries(FIELDS, VALUES))
 def test_whatever_is_asked_it_is_refused_by_name_or_the_module_takes_it(
     outer: dict[str, object], inner: dict[str, object] | None

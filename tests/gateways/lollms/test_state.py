@@ -322,7 +322,7 @@ PIECES: Final = st.sampled_from(
 )
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(st.lists(PIECES, max_size=16).map("".join))
 def test_whatever_stands_there_is_read_or_refused_with_a_line_and_a_refused_save_is_the_only_other_end(
     content: str,
@@ -363,6 +363,7 @@ TEXTS: Final = st.text(max_size=12) | st.sampled_from(
 )
 
 
+@settings(deadline=None)
 @given(before=TEXTS, after=TEXTS, items=st.lists(TEXTS, min_size=1, max_size=3), quote=st.sampled_from(("", "'", '"')))
 def test_every_text_can_be_saved_whatever_stood_there(before: str, after: str, items: list[str], quote: str) -> None:
     content = changed("", user_name=before, personalities=()) + f"model_name: {quote}x{quote}\n"
@@ -391,7 +392,7 @@ LINES: Final = st.sampled_from(
 )
 
 
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None)
 @given(
     parts=st.lists(st.tuples(LINES, COMMENTS), unique_by=lambda part: part[0].split(":")[0], max_size=8),
     line_end=st.sampled_from(("\n", "\r\n")),
