@@ -1,6 +1,6 @@
 """What it serves: a line of JSON in, a line of JSON out, for as long as the other side likes.
 
-- `{"do": "tell"}`: `pid`, `argv`, `environ`, `settings`, `data_dir`, `url`, `log_level`.
+- `{"do": "tell"}`: `pid`, `argv`, `environ`, `settings`, `data_dir`, `url`, `token`, `log_level`.
 - `{"do": "connect"}`: a connection to the module; `{"do": "generate", "text": ...}`: what echo makes of it, over that.
 - `{"do": "die"}`: no answer any more.
 """
@@ -61,5 +61,6 @@ def _facts(start: Start) -> dict[str, object]:
         "settings": start.settings,
         "data_dir": start.data_dir,
         "url": start.url,
+        "token": start.token,
         "log_level": start.log_level,
     }
