@@ -108,8 +108,8 @@ def test_a_gateway_where_a_provider_is_wanted_is_told_with_what_to_do(
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (("--gateway", "dor"), "--gateway: there is no gateway dor; did you mean door?; gateways there are: door"),
-        (("--gateway", "echo"), "--gateway: echo is a provider; gateways there are: door"),
+        (("--gateway", "dor"), "--gateway: there is no gateway 'dor'; there are: door; did you mean door?"),
+        (("--gateway", "echo"), "--gateway: echo is a provider, not a gateway; there are: door"),
         (
             ("--set", "gateway.door.prt=1"),
             "--set gateway.door.prt: [gateway.door] has no option prt; did you mean port?",

@@ -193,8 +193,8 @@ def test_what_cannot_be_set_is_one_sentence_that_names_the_flag(tmp_path: Path, 
     [
         ("provider.openai.api_key", "run `waifu-llm keys set openai`"),
         ("provider.openai.API-Key", "run `waifu-llm keys set openai`"),
-        ("gateway.lollms.token", "write it into a file that only you can read and name that file"),
-        ("gateway.lollms.password", "write it into a file that only you can read and name that file"),
+        ("gateway.lollms.token", "write it into a file that only you can read and name that with token_file"),
+        ("gateway.lollms.password", "write it into a file that only you can read and name that with token_file"),
     ],
 )
 def test_no_secret_is_taken_from_arguments_and_none_is_repeated(
@@ -216,17 +216,17 @@ def test_a_secret_in_the_file_is_refused_for_gateways_too(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("name", "what"),
     [
-        ("lolms", "there is no gateway lolms; did you mean lollms?"),
-        ("zzz", "there is no gateway zzz"),
-        ("openai", "openai is a provider"),
+        ("lolms", "there is no gateway 'lolms'; there are: http, lollms; did you mean lollms?"),
+        ("zzz", "there is no gateway 'zzz'; there are: http, lollms"),
+        ("openai", "openai is a provider, not a gateway; there are: http, lollms"),
     ],
 )
 def test_an_unknown_gateway_is_told_with_those_there_are(tmp_path: Path, name: str, what: str) -> None:
-    assert refusal(tmp_path, gateways=(name,)) == f"--gateway: {what}; gateways there are: http, lollms"
+    assert refusal(tmp_path, gateways=(name,)) == f"--gateway: {what}"
 
 
 def test_where_there_are_no_gateways_at_all_that_is_said(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="there is no gateway x; gateways there are: none"):
+    with pytest.raises(UsageError, match="there is no gateway 'x'; there are: none"):
         resolve(Home(tmp_path), {}, None, Catalog({}, {}), TableFlags(("x",)))
 
 

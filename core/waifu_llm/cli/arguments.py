@@ -7,7 +7,8 @@ def for_serve(parser: ArgumentParser) -> None:
     """`waifu-llm serve`."""
     parser.description = (
         "Run the module until Ctrl-C. Each flag stands above its variable (WAIFU_LLM_SERVER_PORT), and that above the "
-        "config file waifu-llm.toml. Gateways let programs in that speak another protocol; `waifu-llm list` names them."
+        "config file waifu-llm.toml. Gateways, which `waifu-llm list` names, let programs in that speak "
+        "another protocol."
     )
     add = parser.add_argument
     add("--host", metavar="ADDRESS", help="listen there instead of 127.0.0.1; off loopback a token is needed")

@@ -42,7 +42,7 @@ def way_of_secrets(kind: str, name: str) -> str:
     """The end of a sentence: where the secret of this provider or gateway goes instead."""
     if kind == "provider":
         return f"run `waifu-llm keys set {name}`"
-    return "write it into a file that only you can read and name that file"
+    return "write it into a file that only you can read and name that with token_file"
 
 
 def check_named_section(table: Mapping[str, Any], kind: str, catalog: Catalog | None) -> Problem | None:

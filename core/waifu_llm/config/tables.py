@@ -106,11 +106,12 @@ def _from_text(source: str, option: Option, text: str) -> object:
 
 
 def _check_gateway(name: str, catalog: Catalog) -> None:
-    wrong = check_name("gateway", name, catalog)
-    if wrong is not None:
-        known = ", ".join(manifest.name for manifest in catalog.gateways())
-        what = f"{name} is a provider" if name in {m.name for m in catalog.workers()} else wrong
-        raise UsageError(f"--gateway: {what}; gateways there are: {known or 'none'}")
+    known = [manifest.name for manifest in catalog.gateways()]
+    if name not in known and name not in catalog.broken:
+        is_provider = name in {manifest.name for manifest in catalog.workers()}
+        what = f"{name[:64]} is a provider, not a gateway" if is_provider else f"there is no gateway {name[:64]!r}"
+        there = ", ".join(known) or "none"
+        raise UsageError(f"--gateway: {what}; there are: {there}{nearest(name, known)}")
     catalog.find(name)
 
 

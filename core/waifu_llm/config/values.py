@@ -46,8 +46,7 @@ def option_from_text(kind: OptionType, text: str) -> object:
             return _number(text, int if kind == "integer" else float)
         case "list" | "paths":
             return _parts(text)
-        case "string" | "url" | "host" | "path":
-            return text
+    return text
 
 
 def _boolean(text: str) -> object:
