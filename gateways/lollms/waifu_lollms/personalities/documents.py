@@ -73,7 +73,7 @@ def read_document(text: str) -> Table:
 
     Raises: DocumentError.
     """
-    yaml = YAML(typ="safe", pure=True)
+    yaml = _Yaml(typ="safe", pure=True)
     yaml.version = (1, 1)
     try:
         return _Builder(yaml.parse(text)).document()
@@ -85,6 +85,13 @@ def read_document(text: str) -> Table:
     except Exception as error:
         # ruamel's scanner lets errors of several kinds out (ValueError, IndexError, ...), all for malformed texts.
         raise DocumentError(f"not readable as YAML ({' '.join(str(error).split())[:200]})") from error
+
+
+class _Yaml(YAML):
+    """Without plug-ins: looking for them lists a folder of the package anew for every text."""
+
+    def official_plug_ins(self) -> list[str]:
+        return []
 
 
 def _at(line: int, problem: str) -> str:
