@@ -16,17 +16,35 @@ _FILES: Final = ("state/file.py", "pathlib.py")
 
 
 def killed_at_each_call(path: Path) -> None:
-    """Save again and again, each time killed one call later, until one save comes to its end.
+    """Save, killed at the first call once the save turns to the folder; again from there, killed at the second; ...
 
-    A line of JSON for each: whether it was killed, and what the file has in it then (null: there is none).
+    The last one comes to its end. A line of JSON for each: whether it was killed, and what the file has in it then
+    (null: there is none).
     """
     old = path.read_bytes() if path.exists() else None
+    waiting = True
+
+    def begin(event: str, _: tuple[object, ...]) -> None:
+        nonlocal waiting
+        if event == "os.listdir" and waiting:
+            waiting = False
+            _fork_until_saved(path, old)
+
+    sys.addaudithook(begin)
+    StateFile(path).save(model_name=NEW_MODEL)
+    sys.setprofile(None)
+    os._exit(0)
+
+
+def _fork_until_saved(path: Path, old: bytes | None) -> None:
+    """In the midst of a save; returns in the children only, which go on with it."""
     killed, calls = True, 0
     while killed:
         calls += 1
         child = os.fork()
         if not child:
-            _save_and_die_at(path, calls)
+            _die_at(calls)
+            return
         _, status = os.waitpid(child, 0)
         killed = os.WIFSIGNALED(status)
         content = path.read_text("utf-8") if path.exists() else None
@@ -36,9 +54,10 @@ def killed_at_each_call(path: Path) -> None:
             path.unlink()
         if old is not None and killed:
             path.write_bytes(old)
+    os._exit(0)
 
 
-def _save_and_die_at(path: Path, calls: int) -> None:
+def _die_at(calls: int) -> None:
     seen = 0
 
     def count(frame: FrameType, event: str, _: object) -> None:
@@ -48,14 +67,7 @@ def _save_and_die_at(path: Path, calls: int) -> None:
             if seen == calls:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-    def begin(event: str, _: tuple[object, ...]) -> None:
-        if event == "os.listdir":  # the save has read and changed the text, and turns to the folder
-            sys.setprofile(count)
-
-    sys.addaudithook(begin)
-    StateFile(path).save(model_name=NEW_MODEL)
-    sys.setprofile(None)
-    os._exit(0)
+    sys.setprofile(count)
 
 
 def saves_until_killed(path: Path) -> None:

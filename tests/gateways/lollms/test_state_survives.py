@@ -19,7 +19,7 @@ from waifu_lollms.state.template import TEMPLATE
 ROOT: Final = Path(__file__).resolve().parents[3]
 SAVER: Final = ROOT / "tests" / "support" / "state_saver.py"
 ENVIRONMENT: Final = {**os.environ, "PYTHONPATH": str(ROOT / "gateways" / "lollms")}
-KILLS: Final = 40
+KILLS: Final = 25
 OLD: Final = "# mine\nmodel_name: old   # kept\nunknown: True\n"
 NEW: Final = OLD.replace("old ", '"the new model" ')
 posix = pytest.mark.skipif(os.name == "nt", reason="Windows has no fork and no SIGKILL")
