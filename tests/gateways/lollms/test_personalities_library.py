@@ -118,6 +118,16 @@ def test_every_broken_folder_is_one_entry_of_the_errors(root: Path) -> None:
     assert len(survey.errors) == 8
 
 
+def test_a_folder_whose_name_no_message_can_carry_is_left_out_and_said(root: Path) -> None:
+    put(root / "english" / "generic" / "good")
+    put(root / "english" / "generic" / "two\nlines")
+    (root / "english" / os.fsdecode(b"caf\xe9")).mkdir()
+    survey = Library([root], None).survey()
+    assert keys(survey) == ["english/generic/good"]
+    reason = "The folder is left out: its name holds a separator, a control character or bytes that are not UTF-8"
+    assert messages(survey) == {"english/generic/two\nlines": reason, "english/caf?": reason}
+
+
 def test_the_earlier_root_wins_where_two_have_the_same_key(tmp_path: Path) -> None:
     put(tmp_path / "one" / "english" / "a" / "b", "name: first\n")
     put(tmp_path / "two" / "english" / "a" / "b", "name: second\n")

@@ -178,11 +178,6 @@ def _plain(node: Node) -> Any:
 
 
 def _wrong(name: str, expected: str, node: Node) -> BrokenFile:
-    match node:
-        case Scalar(text=text):
-            found = repr(text[:40])
-        case Listing():
-            found = "a list"
-        case Table():
-            found = "a group of fields"
+    kind = "a list" if isinstance(node, Listing) else "a group of fields"
+    found = repr(node.text[:40]) if isinstance(node, Scalar) else kind
     return BrokenFile(f"config.yaml, line {node.line + 1}: {name} must be {expected}, not {found}")
