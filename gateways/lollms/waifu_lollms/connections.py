@@ -83,7 +83,7 @@ class WebSocket(WebSocketsSansIOProtocol):
         """The handshake, with the way to end this connection for the application."""
         super().handle_connect(event)
         if self.response.status_code == 101:
-            extensions: dict[str, Any] = self.scope["extensions"]  # type: ignore[assignment]
+            extensions: dict[str, Any] = self.scope["extensions"]
             extensions[LINK] = self.transport.abort
 
 

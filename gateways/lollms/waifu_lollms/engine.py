@@ -135,8 +135,14 @@ class Engine:
                     return {"type": "websocket.disconnect", "code": _MALFORMED_CODE}
             return message
 
-        with contextlib.suppress(OSError):  # the client left while it was let in
-            await self._transport.server.handle_request(scope, checked, send)
+        try:
+            with contextlib.suppress(OSError):  # the client left while it was let in
+                await self._transport.server.handle_request(scope, checked, send)
+        finally:
+            found = None if session is None else self._transport.session(session)
+            if found is not None and not found.upgraded:
+                # The library forgets it where the WebSocket breaks off early; then no poll would get anything more.
+                found.upgrading = False
 
 
 def _passed_on(scope: Scope) -> list[tuple[bytes, bytes]]:

@@ -19,6 +19,7 @@ from socketio.packet import Packet as LibraryPacket
 EVENT_NAME: Final = "event"
 MOST_PACKETS: Final = 16
 MOST_ATTACHMENTS: Final = 10
+_DEEPEST: Final = 100
 _LONGEST_INTEGER: Final = 100
 _SEPARATOR: Final = "\x1e"
 _PROBE: Final = "2probe"
@@ -149,29 +150,35 @@ class Packet(LibraryPacket):  # type: ignore[misc]  # the library has no types
             raise Malformed("a packet that no client sends")
         return count
 
+    def add_attachment(self, attachment: object) -> bool:
+        """Whether it was the last one. Raises: Malformed."""
+        if not isinstance(attachment, bytes):
+            raise Malformed("a packet where an attachment is due")
+        return bool(super().add_attachment(attachment))
+
     def _check_event(self, count: int) -> None:
         if not isinstance(self.data, list) or not self.data or self.namespace not in (None, "/"):
             raise Malformed("an event without a name, or in a namespace that nobody may enter")
         if (self.packet_type == BINARY_EVENT) != bool(count) or count > MOST_ATTACHMENTS:
             raise Malformed("attachments that are none, or too many")
         if count:
-            try:
-                _check_placeholders(self.data, count)
-            except RecursionError as error:
-                raise Malformed("too deep an event") from error
+            _check_placeholders(self.data, count, _DEEPEST)
 
 
-def _check_placeholders(value: object, count: int) -> None:
+def _check_placeholders(value: object, count: int, depth: int) -> None:
+    if not depth:
+        # The library would find out only once the attachments came.
+        raise Malformed("too deep an event")
     if isinstance(value, list):
         for item in value:
-            _check_placeholders(item, count)
+            _check_placeholders(item, count, depth - 1)
     elif isinstance(value, dict):
         if value.get("_placeholder") and "num" in value:
             number = value["num"]
             if type(number) is not int or not 0 <= number < count:
                 raise Malformed("an attachment that does not come")
         else:
-            _check_placeholders(list(value.values()), count)
+            _check_placeholders(list(value.values()), count, depth - 1)
 
 
 def encode_event(name: str, payload: Mapping[str, object]) -> str:
