@@ -11,7 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from fakes.upstream.openai_api import GOOD_KEY
 from support.command_line import PROGRAM, Cli, Module
+from support.upstream import upstream_process
 from support.waiting import WAIT_S, wait_gone
 
 from waifu_client import connect_blocking
@@ -196,3 +198,16 @@ def test_settings_that_cannot_be_served_are_wrong_usage(cli: Cli, arguments: tup
     ran = cli("serve", "--port", "0", *arguments)
     assert ran.code == 2
     assert part in ran.err
+
+
+def test_an_option_that_serve_sets_goes_before_the_providers_own_variable(
+    cli: Cli, serve: Serve, installed: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed("openai")
+    monkeypatch.setenv("OPENAI_API_KEY", GOOD_KEY)
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
+    with upstream_process() as url:
+        serve("--set", f"provider.openai.base_url={url}/v1")
+        ran = cli("models", "openai")
+    assert (ran.code, ran.err) == (0, "")
+    assert "gpt-4o-mini" in ran.out.split()
