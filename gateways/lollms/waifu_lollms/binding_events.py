@@ -38,6 +38,7 @@ class BindingEvents:
 
     async def list_models(self, client: SocketClient, _: Payload) -> Replies:
         """The models of the selected binding."""
+        await client.settled()
         choice = self._selection.choice
         binding = choice.chosen_binding()
         models = await self._models(client, binding)
@@ -51,16 +52,18 @@ class BindingEvents:
     async def select_binding(self, client: SocketClient, payload: Payload) -> Replies:
         """Load it, and switch everybody to it where that worked."""
         name = name_of(payload, "binding_name")
-        providers = await self._providers(client)
-        if name not in providers.names:
-            raise Refused(f"there is no binding {name[:80]!r}; there are: {', '.join(providers.names)}")
         async with Notices(client) as notices:
-            choice, warning = await self._switch(client, name, notices)
+            with client.switching():
+                choice, warning = await self._switch(client, name, notices)
         return (("select_binding", _selected(warning, binding_name=name, model_name=choice.model or "")),)
 
     async def _switch(self, client: SocketClient, name: str, notices: Notices) -> tuple[Choice, str | None]:
         """Raises: Refused, LLMError."""
         with self._selection.binding_race.entry() as entry:
+            providers = await self._providers(client)
+            if name not in providers.names:
+                raise Refused(f"there is no binding {name[:80]!r}; there are: {', '.join(providers.names)}")
+            entry.runs()
             await client.link.load(name, on_progress=notices.of(name))
             models = await self._models(client, name)
             if not entry.wins():
@@ -70,10 +73,12 @@ class BindingEvents:
 
     async def select_model(self, client: SocketClient, payload: Payload) -> Replies:
         """Switch everybody to a model of the selected binding."""
+        await client.settled()
         binding = self._selection.choice.chosen_binding()
         name = name_of(payload, "model_name")
         with self._selection.model_race.entry() as entry:
             await self._check_model(client, binding, name)
+            entry.runs()
             if not entry.wins() or self._selection.choice.binding != binding:
                 raise Refused(SUPERSEDED)
             warning = await self._selection.choose(Choice(binding, name))

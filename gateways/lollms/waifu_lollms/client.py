@@ -1,7 +1,8 @@
 """One connected program: what is its own and nobody else's."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Final, Protocol, Self
 
 from waifu_client import LoadProgress
@@ -32,6 +33,25 @@ class SocketClient:
         self.link = link
         self.histories = Histories()
         self.tasks = Tasks()
+        self._switches = 0
+        self._settled = asyncio.Event()
+        self._settled.set()
+
+    @contextmanager
+    def switching(self) -> Iterator[None]:
+        """The program selects a binding until the end of the block."""
+        self._switches += 1
+        self._settled.clear()
+        try:
+            yield
+        finally:
+            self._switches -= 1
+            if not self._switches:
+                self._settled.set()
+
+    async def settled(self) -> None:
+        """Wait for the binding that the program itself is selecting: what it sends right after that means that one."""
+        await self._settled.wait()
 
     async def answer(self, replies: Replies) -> None:
         """Send them in this order."""

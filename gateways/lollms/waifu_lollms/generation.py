@@ -163,6 +163,8 @@ class GenerationQueue:
 
     async def _order(self, generation: Generation) -> Order:
         """Everything that the generation needs, as it is now. Raises: Refused, PersonalityError, ValueError."""
+        if self._selection.choice.binding is None:
+            await self._client.settled()
         choice, state = self._selection.choice, self._selection.state
         choice.chosen_binding()
         prompt = text(generation.payload, "prompt")
@@ -192,11 +194,12 @@ class GenerationQueue:
         is_chat = self._selection.is_chat(binding)
         messages: tuple[Message, ...] = order.discussion.messages if is_chat else ()
         prompt = None if is_chat else order.discussion.text
-        stream = client.stream(messages, prompt=prompt, model_id=order.choice.model, provider=binding, **params)
-        async for piece in stream:
-            generation.pieces.append(piece)
-            chunk = {"chunk": piece, "type": 0, "request_id": generation.request_id}
-            await self._client.send("text_chunk", chunk)
+        model = order.choice.model
+        async with client.stream(messages, prompt=prompt, model_id=model, provider=binding, **params) as stream:
+            async for piece in stream:
+                generation.pieces.append(piece)
+                chunk = {"chunk": piece, "type": 0, "request_id": generation.request_id}
+                await self._client.send("text_chunk", chunk)
         self._told.ignored(binding, stream.ignored)
 
     def _remember(self, generation: Generation, *, failed: bool) -> None:

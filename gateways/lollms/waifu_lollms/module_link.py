@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeAlias, TypeVar
 
-from waifu_client import Client, ConnectionLost, LoadProgress
+from waifu_client import Client, ConnectionLost, LLMError, LoadProgress
 
 T = TypeVar("T")
 OpenClient: TypeAlias = Callable[[], Awaitable[Client]]
@@ -40,7 +40,12 @@ class ModuleLink:
         async def load_and_use(client: Client) -> T:
             if provider not in self._loaded:
                 await self._load(client, provider, None, None)
-            return await use(client)
+            try:
+                return await use(client)
+            except LLMError:
+                # A worker that could not start stays down until somebody loads it again, and a key may be new by then.
+                self._loaded.discard(provider)
+                raise
 
         return await self.ask(load_and_use)
 

@@ -164,6 +164,8 @@ class Selection:
             self.state = await asyncio.to_thread(self._store.read)
         except StateError as error:
             _log.error("what was selected cannot be read, so nothing is, and nothing will be saved: %s", error)
+        except Exception:
+            _log.exception("what was selected cannot be read: a bug, please report it")
         self.choice = Choice(self.state.binding_name or None, self.state.model_name or None)
         if self.choice.binding and self.choice.model:
             self._last_models[self.choice.binding] = self.choice.model

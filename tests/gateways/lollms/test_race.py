@@ -8,13 +8,16 @@ from waifu_lollms.race import Entry, Race
 
 def enter(race: Race) -> tuple[ExitStack, Entry]:
     stack = ExitStack()
-    return stack, stack.enter_context(race.entry())
+    entry = stack.enter_context(race.entry())
+    entry.runs()
+    return stack, entry
 
 
 def test_one_alone_wins_again_and_again() -> None:
     race = Race()
     for _ in range(3):
         with race.entry() as entry:
+            entry.runs()
             assert entry.wins()
 
 
@@ -37,6 +40,17 @@ def test_one_that_failed_stands_in_nobodys_way() -> None:
     (_, first), (second_stack, _) = enter(race), enter(race)
     second_stack.close()
     assert first.wins()
+
+
+def test_one_that_is_not_yet_known_to_be_possible_stands_in_nobodys_way_and_has_its_place_all_the_same() -> None:
+    race = Race()
+    _, first = enter(race)
+    with race.entry() as second:
+        assert first.wins()
+        _, third = enter(race)
+        second.runs()
+        assert not second.wins()
+        assert third.wins()
 
 
 def test_one_that_raises_has_left() -> None:

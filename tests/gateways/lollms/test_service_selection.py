@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from fakes.upstream.openai_api import GOOD_KEY, MODELS
@@ -11,6 +12,8 @@ from support.lollms_service import House, Program, lollms_house
 from support.puppet import Puppet, Strand, puppet
 from support.running_module import running_module
 from support.waiting import bounded
+from waifu_lollms.personalities.library import Library
+from waifu_lollms.service import Rooms, Service
 from waifu_lollms.state import StateFile
 
 
@@ -289,6 +292,49 @@ async def test_a_module_that_was_started_again_wedges_nobody(
             assert await program.generate("Hi again") == "Hi again"
             assert (await program.ask("list_available_bindings", reply="bindings_list"))["success"] is True
             await program.leave()
+
+
+async def test_what_a_program_sends_right_after_a_select_means_that_binding(house: House) -> None:
+    program = await house.program()
+    await program.send("select_binding", {"binding_name": "echo"})
+    await program.send("select_model", {"model_name": "lorem"})
+    await program.send("list_available_models")
+    await program.send("generate_text", {"prompt": "Hi", "personality": -1, "n_predicts": 2})
+    while not {"select_model", "available_models_list", "text_generated"} <= {event for event, _ in program.history}:
+        await program.next()
+    replies = {event: payload for event, payload in program.history if event not in ("notification", "text_chunk")}
+    assert replies["select_binding"]["success"] is True
+    assert replies["select_model"] == {"success": True, "model_name": "lorem"}
+    assert replies["available_models_list"]["success"] is True
+    assert "error" not in replies["text_generated"]
+
+
+async def test_a_worker_that_crashed_too_often_is_loaded_again_by_the_next_generation(
+    home: Path, installed: Callable[..., None]
+) -> None:
+    installed("fake")
+    async with lollms_house(home, state="binding_name: fake\nmodel_name: exit\n") as house:
+        program = await house.program()
+        for _ in range(8):
+            await program.send("generate_text", {"prompt": "Hi", "personality": -1})
+            await program.reply("generation_error")
+            await program.reply("text_generated")
+        await program.send("select_model", {"model_name": "echo"})
+        assert (await program.after("notification", "select_model"))["success"] is True
+        assert await program.generate("Hi") == "Hi"
+
+
+async def test_a_bug_while_the_file_is_read_wedges_nobody(house: House, caplog: pytest.LogCaptureFixture) -> None:
+    class Broken(StateFile):
+        def read(self) -> NoReturn:
+            raise ZeroDivisionError("a bug")
+
+    rooms = Rooms(house.open_client, Library([house.personalities], None), Broken(house.state))
+    house.service = Service(rooms)
+    program = await house.program()
+    assert (await program.select("echo"))["success"] is True
+    assert await program.generate("Hi") == "Hi"
+    assert "ZeroDivisionError: a bug" in caplog.text
 
 
 async def test_many_mount_and_activate_at_once_and_nothing_is_lost(house: House) -> None:
