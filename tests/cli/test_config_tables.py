@@ -139,7 +139,7 @@ def test_relative_paths_count_from_the_file_that_holds_them_or_from_the_current_
     monkeypatch.chdir(here)
     monkeypatch.setenv("HOME", str(tmp_path / "me"))
     monkeypatch.setenv("USERPROFILE", str(tmp_path / "me"))
-    file = "[gateway.lollms]\ntoken_file = 'token'\nroots = ['one', '~/two', '/three']\n[provider.files]\nmodel = 'm'"
+    file = "[gateway.lollms]\ntoken_file = 'token'\nroots = ['one', '', '~/two', '/three']\n[provider.files]\nmodel = 'm'"
     of_file = resolved(root, file=file).settings
     assert of_file.gateway["lollms"]["token_file"] == str(root / "token")
     assert of_file.gateway["lollms"]["roots"] == [str(root / "one"), str(tmp_path / "me" / "two"), "/three"]

@@ -143,5 +143,5 @@ def _settled(option: Option, value: object, base: Path) -> object:
         case "path", str():
             return absolute(value, base)
         case "paths", list():
-            return [absolute(path, base) for path in value]
+            return [absolute(path, base) for path in value if path]
     return value
