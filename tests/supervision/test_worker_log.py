@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 from support.pool_bench import Bench
+from support.waiting import WAIT_S
 
 from waifu_llm.errors import StartFailed
-from waifu_llm.log import WorkerLog
+from waifu_llm.log import WorkerLog, flush
 from waifu_llm.redaction import Redactor
 
 KEY = "canary-4f1e9c7b2a8d6053-9b8a7c6d5e4f3a2b1c0d9e8f7a"
@@ -27,6 +28,7 @@ def test_a_key_in_a_long_line_is_taken_out_before_the_line_is_cut(log: WorkerLog
     log.write(b"x" * before + KEY[:30].encode())
     log.write(KEY[30:].encode() + b"y" * 9000 + end)
     log.flush()
+    assert flush(WAIT_S)
     (line,) = log.file.read_text("utf-8").splitlines()
     assert MIDDLE not in line
     assert len(line) < 4200
@@ -37,6 +39,7 @@ def test_lines_come_whole_however_they_were_written(log: WorkerLog) -> None:
         log.write(piece)
     log.flush()
     log.flush()
+    assert flush(WAIT_S)
     assert [line.partition(" ")[2] for line in log.file.read_text("utf-8").splitlines()] == ["one", "two", "three"]
 
 
@@ -49,5 +52,6 @@ async def test_a_key_at_the_cut_of_a_workers_last_words_is_taken_out(bench: Benc
     with pytest.raises(StartFailed) as caught:
         await task
     assert MIDDLE not in str(caught.value)
+    assert flush(WAIT_S)
     (file,) = bench.folder.rglob("fake.log")
     assert MIDDLE not in file.read_text("utf-8")

@@ -15,6 +15,7 @@ import psutil
 from support.environments import catalog
 from support.waiting import WAIT_S, bounded
 
+from waifu_llm import log
 from waifu_llm.config import ServerSettings, Settings, WorkerSettings
 from waifu_llm.module import Announce, run_module
 from waifu_llm.paths import Home
@@ -100,6 +101,7 @@ async def running_module(
         yield module
     finally:
         assert await module.stop() == 0
+        assert await asyncio.to_thread(log.flush, WAIT_S)
     assert marked_children() == []
 
 

@@ -1,12 +1,12 @@
 """Logging of a command that runs a module of its own: to the file alone, since the terminal is for the answers."""
 
 import contextlib
-import io
 import logging
 from collections.abc import Iterator
 from pathlib import Path
 
 from waifu_llm import log
+from waifu_llm.cli.streams import Nowhere
 from waifu_llm.redaction import Redactor
 
 
@@ -16,17 +16,11 @@ def log_to_file(folder: Path, level: str) -> Iterator[Redactor]:
     root = logging.getLogger()
     before, level_before, raising = root.handlers[:], root.level, logging.raiseExceptions
     redactor = Redactor()
-    log.set_up(folder, level, redactor, stream=_Nowhere())
+    log.set_up(folder, level, redactor, stream=Nowhere())
     try:
         yield redactor
     finally:
-        for handler in root.handlers:
-            handler.close()
+        log.flush()
         root.handlers[:] = before
         root.setLevel(level_before)
         logging.raiseExceptions = raising
-
-
-class _Nowhere(io.StringIO):
-    def write(self, text: str) -> int:
-        return len(text)
