@@ -334,9 +334,24 @@ async def test_a_bug_of_ours_gives_it_up_and_is_logged(make: MakeBench, caplog: 
     assert "an error inside the module: the gateway gate is given up" in caplog.text
 
 
+async def test_what_goes_wrong_where_its_address_is_shown_is_no_death(bench: Bench) -> None:
+    def show(name: str, address: str) -> None:
+        raise BrokenPipeError("nobody reads")
+
+    told = asyncio.Event()
+    asyncio.get_running_loop().set_exception_handler(lambda _, what: told.set())
+    bench.gateway._on_ready = show
+    process = await bench.started()
+    process.say(READY)
+    async with bounded():
+        await told.wait()
+    assert (bench.gateway.state, process.ended) == (WorkerState.READY, False)
+
+
 async def test_its_log_has_what_it_said_without_the_token(bench: Bench) -> None:
     process = await bench.ready()
     process.complain(f"connecting with {TOKEN}\n")
+    await until(bench.log.file.exists, "the log was written")
     assert "connecting with [redacted]" in bench.log.file.read_text("utf-8")
 
 

@@ -10,6 +10,7 @@ from support.waiting import bounded
 
 from waifu_client.protocol import EnvironmentStats
 from waifu_llm.environment.model import EnvironmentState
+from waifu_llm.errors import Closing
 from waifu_llm.supervision.state import WorkerState
 from waifu_worker import wire
 
@@ -163,3 +164,20 @@ async def test_closing_the_pool_stops_its_gateways(make_bench: MakeBench) -> Non
     async with bounded():
         await bench.pool.close()
     assert (process.stops, process.kills) == (1, 0)
+
+
+async def test_a_build_that_ends_since_the_module_stops_is_no_failure(
+    make_bench: MakeBench, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench = make_bench(gateways=ENABLED)
+    bench.environments.ready.clear()
+    bench.pool.start_gateways(URL, nobody)
+    async with bounded():
+        await bench.environments.asked.wait()
+        closing = asyncio.ensure_future(bench.pool.close())
+        await asyncio.sleep(0)
+        bench.environments.error = Closing("the module stops")
+        bench.environments.ready.set()
+        await closing
+    assert caplog.text == ""
+    assert bench.spawn.count == 0

@@ -6,7 +6,7 @@ of it happens in one task; the state changes in `_move` alone.
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -77,12 +77,19 @@ class Gateway:
         """Start it and keep it running, in the background. Called once."""
         self._running = self._loop.create_task(self._run())
 
-    async def stop(self) -> None:
-        """Stop it for good, in the steps of `Child.stop`. Cancelling it leaves them where they are."""
+    def stop(self) -> Coroutine[None, None, None]:
+        """Stop it for good, in the steps of `Child.stop`. Cancelling it leaves them where they are.
+
+        It begins with the call, not with the first await: what ends in between is no death any more.
+        """
         if self._state in {WorkerState.STARTING, WorkerState.READY}:
             self._move(WorkerState.STOPPING)
         if self._running is not None:
             self._running.cancel()
+        return self._stopped()
+
+    async def _stopped(self) -> None:
+        if self._running is not None:
             await asyncio.wait({self._running})
         if self._life is not None:
             await self._life.stop()
@@ -137,7 +144,8 @@ class Gateway:
         self._address = address
         self._ready_since = self._clock.time()
         _log.info("%s listens at %s", self._who, address)
-        self._on_ready(self.name, address)
+        # Not from here: what goes wrong where it is shown must not be taken for a bad start.
+        self._loop.call_soon(self._on_ready, self.name, address)
 
     async def _died(self, message: str) -> float | None:
         limit_reached = self._crashes.died(self._clock.time(), delivered=False)

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 from waifu_client.protocol import WorkerStats
@@ -80,6 +80,6 @@ class Gateways:
         """How each of them fares."""
         return [gateway.stats() for gateway in self._gateways]
 
-    async def stop(self) -> None:
-        """Stop all of them. Cancelling it leaves processes that the guardian ends."""
-        await asyncio.gather(*(gateway.stop() for gateway in self._gateways))
+    def stop(self) -> Awaitable[object]:
+        """Stop all of them; it begins with the call. Cancelling it leaves processes that the guardian ends."""
+        return asyncio.gather(*[gateway.stop() for gateway in self._gateways])

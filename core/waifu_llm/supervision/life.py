@@ -133,13 +133,13 @@ class Life(Generic[M]):
     async def stop(self) -> None:
         """End it in good order, as far as it goes along. Cancelling it leaves the ladder where it is."""
         self._stop_watching()
-        if self.channel.attached:
+        if self.channel.attached and not self.channel.ended:
             await self.channel.child.stop()
 
     async def end(self) -> None:
         """End it now."""
         self._stop_watching()
-        if self.channel.attached:
+        if self.channel.attached and not self.channel.ended:
             await self.channel.child.kill()
 
     def kill(self, why: str) -> None:

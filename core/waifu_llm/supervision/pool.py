@@ -344,6 +344,8 @@ class Pool:
         """Stop everything (see `jobs.PoolInterface`)."""
         self._closing = True
         error = Closing("the module is stopping")
+        # Before the first wait: a build that ends meanwhile, since the module stops, is no failure of a gateway's.
+        gateways = self._gateways.stop()
         for context in tuple(self._idle):
             self._stay(context)
         for run in tuple(self._runs):
@@ -351,7 +353,7 @@ class Pool:
             self._end(run)
         await asyncio.gather(*(context.close() for context in self._contexts.values()))
         stops = (supervisor.stop(error) for supervisor in self._supervisors.values())
-        await asyncio.gather(*stops, self._gateways.stop(), *self._tasks)
+        await asyncio.gather(*stops, gateways, *self._tasks)
 
     def _own(self, work: Coroutine[None, None, None]) -> None:
         task = self._loop.create_task(work)
