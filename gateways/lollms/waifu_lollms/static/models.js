@@ -11,6 +11,7 @@ export class Bindings {
         this.selected = selected;
         this.bindings = [];
         this.current = "";
+        this.asked = false;
         this.wanted = null;
         socket.on("bindings_list", (said) => this.listed(said ?? {}));
         socket.on("select_binding", (said) => this.answered(said ?? {}));
@@ -21,6 +22,9 @@ export class Bindings {
     listed({ bindings, binding_name, error }) {
         this.bindings = list(bindings);
         if (typeof binding_name === "string") this.current = binding_name;
+        // At first the question is which one; where somebody has answered it, it need not be asked.
+        if (!this.asked && this.current) byId("binding-section").open = false;
+        this.asked = true;
         tell(byId("binding-error"), error);
         this.draw();
     }

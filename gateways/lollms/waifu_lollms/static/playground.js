@@ -21,7 +21,7 @@ let persona = null;
 const models = new Models(socket);
 const bindings = new Bindings(socket, (name, model) => {
     models.switched(model);
-    byId("model-section").open = !model;
+    if (!model) byId("model-section").open = true;
     ask("list_available_models", "list_available_bindings");
 });
 const personalities = new Personalities(socket, (active) => {
