@@ -9,7 +9,7 @@ from waifu_lollms.personalities.places import PlaceError, component, is_hidden, 
 
 
 @pytest.mark.parametrize(
-    "name", ["lollms", "Émile", "two words", 'it\'s "quoted"', "日本", "a.b", "...", "Re: Zero", "c#"]
+    "name", ["lollms", "Émile", "two words", 'it\'s "quoted"', "日本", "a.b", "...", "Re: Zero", "c#", "no\u00a0break"]
 )
 def test_a_name_with_spaces_quotes_and_any_script_is_a_name(name: str) -> None:
     assert refusal(name) is None

@@ -68,7 +68,7 @@ def is_settled(stamps: tuple[tuple[Stamp, ...], ...], read_ns: int) -> bool:
 def load(file: Path) -> dict[str, Remembered]:
     """What was kept; nothing where the file is missing, broken or of another version."""
     try:
-        kept = msgspec.msgpack.decode(file.read_bytes(), type=_File)
+        kept = msgspec.json.decode(file.read_bytes(), type=_File)
     except (OSError, ValueError, RecursionError):
         return {}
     return kept.entries if kept.version == _VERSION else {}
@@ -77,7 +77,7 @@ def load(file: Path) -> dict[str, Remembered]:
 def save(file: Path, entries: Mapping[str, Remembered]) -> None:
     """Keep `entries`, whole or not at all. A disk that does not take them costs time at the next start, no more."""
     with contextlib.suppress(OSError, ValueError):
-        data = msgspec.msgpack.encode(_File(_VERSION, dict(entries)))
+        data = msgspec.json.encode(_File(_VERSION, dict(entries)))
         file.parent.mkdir(parents=True, exist_ok=True)
         descriptor, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}-")
         try:

@@ -193,7 +193,9 @@ class Library:
                 where = component(Path(path).relative_to(root).as_posix())
                 if (root, where) in self._listed:
                     return self._winner(self._listed[root, where])
-        inside = self._confinement.resolved(Path(path))
+        # Another drive may be another machine, which merely looking there would log in to.
+        drives = {root.drive.lower() for root in self._roots}
+        inside = self._confinement.resolved(Path(path)) if Path(path).drive.lower() in drives else None
         if inside is None:
             return None
         same = (entry for entry in self._listed.values() if self._confinement.resolved(entry.place.path) == inside)

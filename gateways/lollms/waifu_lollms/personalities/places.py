@@ -24,7 +24,8 @@ def refusal(name: str) -> str | None:
         return "it is no name"
     if len(name.encode("utf-8", "surrogatepass")) > LONGEST_NAME:
         return "its name is too long"
-    if any(char in "/\\" or unicodedata.category(char) in _CONTROL for char in name):
+    separated = "/" in name or "\\" in name
+    if separated or (not name.isprintable() and any(unicodedata.category(char) in _CONTROL for char in name)):
         return "its name holds a separator, a control character or bytes that are not UTF-8"
     return None
 

@@ -78,7 +78,7 @@ class Scan:
             reason = refusal(entry.name)
             if reason is not None:
                 self._broken((*above, entry.name), f"The folder is left out: {reason}")
-            elif entry.is_symlink() and self.confinement.resolved(Path(entry.path)) is None:
+            elif _is_link(entry) and self.confinement.resolved(Path(entry.path)) is None:
                 self._broken((*above, entry.name), _OUTSIDE)
             else:
                 yield entry.name
@@ -94,6 +94,11 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
     except OSError:
         # A link that leads to itself, or to where we may not look.
         return False
+
+
+def _is_link(entry: os.DirEntry[str]) -> bool:
+    # Windows has a second kind of them, which Python tells from 3.12 on.
+    return entry.is_symlink() or bool(getattr(entry, "is_junction", bool)())
 
 
 def _has_config(folder: Path) -> bool:
