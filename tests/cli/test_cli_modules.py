@@ -14,7 +14,7 @@ import pytest
 from fakes.upstream.openai_api import GOOD_KEY
 from support.command_line import PROGRAM, Cli, Module
 from support.upstream import upstream_process
-from support.waiting import WAIT_S, wait_gone
+from support.waiting import WAIT_S, wait_gone, wait_until
 
 from waifu_client import connect_blocking
 from waifu_llm.paths import Home
@@ -40,6 +40,7 @@ def test_a_module_serves_until_it_is_stopped(cli: Cli, serve: Serve, home: Path)
 def test_the_log_has_when_a_module_started_and_why_it_stopped(cli: Cli, serve: Serve) -> None:
     """Until something went wrong there was no log at all (#2)."""
     module = serve()
+    wait_until(lambda: "started: " in cli("logs", "waifu-llm").out, "the log has the start")
     (started,) = cli("logs", "waifu-llm").out.splitlines()
     assert f"started: {module.url}, version " in started
     assert re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ INFO ", started)
