@@ -139,10 +139,10 @@ def test_relative_paths_count_from_the_file_that_holds_them_or_from_the_current_
     monkeypatch.chdir(here)
     monkeypatch.setenv("HOME", str(tmp_path / "me"))
     monkeypatch.setenv("USERPROFILE", str(tmp_path / "me"))
-    file = "[gateway.lollms]\ntoken_file = 'token'\nroots = ['one', '', '~/two', '/three']\n[provider.files]\nmodel = 'm'"
+    file = "[gateway.lollms]\ntoken_file = 'token'\nroots = ['one', '', '~/two', '/3']\n[provider.files]\nmodel = 'm'"
     of_file = resolved(root, file=file).settings
     assert of_file.gateway["lollms"]["token_file"] == str(root / "token")
-    assert of_file.gateway["lollms"]["roots"] == [str(root / "one"), str(tmp_path / "me" / "two"), "/three"]
+    assert of_file.gateway["lollms"]["roots"] == [str(root / "one"), str(tmp_path / "me" / "two"), "/3"]
     assert of_file.provider["files"]["model"] == str(root / "m")
     table = lollms(root, "gateway.lollms.roots=one,~/two", file=file, environ={"LOLLMS_TOKEN_FILE": "token"})
     assert table["token_file"] == str(here / "token")
