@@ -132,6 +132,14 @@ def test_the_wheel_holds_the_packages_and_every_worker_with_its_lock(distributio
         assert {f"{bundled}/pyproject.toml", f"{bundled}/requirements.lock"} <= names
 
 
+def test_the_wheel_holds_every_file_of_the_gateways_their_personalities_too(distributions: Distributions) -> None:
+    names = contents(distributions.wheel).keys()
+    files = {file.relative_to(ROOT).as_posix() for file in ROOT.glob("gateways/*/waifu_*/**/*") if file.is_file()}
+    ours = {f"waifu_llm/_bundle/{file}" for file in files if not file.endswith(".pyc")}
+    assert "waifu_llm/_bundle/gateways/lollms/waifu_lollms/personality_set/english/generic/lollms/config.yaml" in ours
+    assert ours <= names
+
+
 def test_an_editable_install_sees_the_files_that_the_wheel_has(installation: Installation) -> None:
     of_wheel = json.loads(run(installation.bin / "python", "-I", "-c", FILES, cwd=installation.home))
     of_checkout = json.loads(run(sys.executable, "-I", "-c", FILES, cwd=installation.home))
