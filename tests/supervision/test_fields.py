@@ -6,7 +6,8 @@ import pytest
 
 from waifu_llm.catalog import Declaration, Key, KeyNeed, Manifest, Option, OptionValue
 from waifu_llm.errors import BadLoadField, MissingKey
-from waifu_llm.supervision.fields import LoadPlan, checked_url, gateway_options, plan_load
+from waifu_llm.supervision.addresses import Upstreams
+from waifu_llm.supervision.fields import LoadPlan, OwnSide, checked_url, gateway_options, plan_load
 from waifu_llm.supervision.jobs import LoadFields
 
 OPTIONS = {
@@ -18,6 +19,8 @@ OPTIONS = {
     "pull": Option("boolean", "fetch", default=False, env="T_PULL"),
     "folders": Option("list", "where", env="T_FOLDERS"),
 }
+
+ANY = Upstreams()
 
 
 def manifest(need: KeyNeed = KeyNeed.REQUIRED, options: dict[str, Option] = OPTIONS) -> Manifest:
@@ -45,13 +48,12 @@ def plan(
     given: dict[str, object] | None = None,
     preload: str | None = None,
     digest_key: bytes = b"d",
+    upstreams: Upstreams = ANY,
 ) -> LoadPlan:
     return plan_load(
         manifest(need),
         LoadFields("t", api_key, preload, fields or {}),
-        given=given or {},
-        defaults=defaults or {},
-        environ=environ or {},
+        OwnSide(given or {}, defaults or {}, environ or {}, upstreams),
         own_key=own_key,
         digest_key=digest_key,
     )
@@ -216,9 +218,7 @@ def test_an_option_that_stands_for_an_address_is_one_and_parts_of_two_addresses_
     made = plan_load(
         manifest(KeyNeed.OPTIONAL, PRESETS),
         LoadFields("t", None, None, asked),
-        given={},
-        defaults={},
-        environ=own,
+        OwnSide({}, {}, own),
         own_key="theirs",
         digest_key=b"d",
     )

@@ -252,10 +252,17 @@ async def test_garbage_ends_it_and_it_is_started_again(bench: Bench, caplog: pyt
     assert "was ended because it wrote 100 lines that are no messages" in caplog.text
 
 
-async def test_a_failed_line_of_one_that_was_ready_ends_it(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
-    process = await bench.ready()
-    process.say(wire.GatewayFailed(message="the network is gone"))
-    await bench.ready()
+@pytest.mark.parametrize("at_once", [False, True])
+async def test_a_failed_line_of_one_that_was_ready_ends_it(
+    bench: Bench, caplog: pytest.LogCaptureFixture, at_once: bool
+) -> None:
+    if at_once:
+        process = await bench.started()
+        process.say(READY, wire.GatewayFailed(message="the network is gone"))
+    else:
+        process = await bench.ready()
+        process.say(wire.GatewayFailed(message="the network is gone"))
+    await bench.started()
     assert process.kills == 1
     assert "was ended because it said: the network is gone" in caplog.text
 

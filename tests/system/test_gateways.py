@@ -141,34 +141,27 @@ async def test_one_that_is_killed_comes_back_while_a_clients_stream_runs_on(
         assert [piece async for piece in pieces] == []
 
 
-@pytest.mark.parametrize(
-    ("does", "announced"),
-    [
-        ("die", 0),
-        ("raise", 0),
-        ("wrong-magic", 0),
-        ("wrong-wire", 0),
-        ("wrong-name", 0),
-        ("no-address", 0),
-        ("no-url", 0),
-        ("die-after-ready", 1),
-        ("garbage", 1),
-        ("line", 1),
-        ("failed-late", 1),
-    ],
-)
-async def test_after_a_bad_life_comes_a_good_one(
-    home: Path, installed: Callable[..., None], does: str, announced: int
-) -> None:
+async def second_life(module: RunningModule) -> WorkerStats:
+    """The gateway, once it has been started again and is ready; its first life may have been too short to be told."""
+    while True:
+        await module.gateway_address(NAME)
+        gateway = await row(module)
+        if (gateway.state, gateway.restarts) == ("ready", 1):
+            return gateway
+
+
+BAD_LIVES = "die raise wrong-magic wrong-wire wrong-name no-address no-url die-after-ready garbage line failed-late"
+
+
+@pytest.mark.parametrize("does", BAD_LIVES.split())
+async def test_after_a_bad_life_comes_a_good_one(home: Path, installed: Callable[..., None], does: str) -> None:
     installed(NAME)
     async with running_module(home, gateways=tables(does=does, times=1)) as module:
-        for _ in range(announced):
-            await module.gateway_address(NAME)
-        async with talking(await module.gateway_address(NAME)) as talk:
-            pid = (await talk.ask("tell"))["pid"]
-        gateway = await row(module)
-        assert (gateway.pid, gateway.restarts) == (pid, 1)
-        assert [child.pid for child in marked_children()] == [pid]
+        gateway = await second_life(module)
+        assert gateway.address is not None
+        async with talking(gateway.address) as talk:
+            assert (await talk.ask("tell"))["pid"] == gateway.pid
+        assert [child.pid for child in marked_children()] == [gateway.pid]
 
 
 @pytest.mark.parametrize("does", ["stop", "hold"])

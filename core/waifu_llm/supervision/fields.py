@@ -1,7 +1,6 @@
 """What a load means: its fields checked against the manifest, its key found, its identity computed. Pure."""
 
 import hashlib
-import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -12,10 +11,10 @@ import msgspec
 from waifu_llm.catalog import KeyNeed, Manifest, Option, OptionValue
 from waifu_llm.config.values import OPTION_TYPES, option_from_text
 from waifu_llm.errors import BadLoadField, MissingKey
+from waifu_llm.supervision.addresses import Origin, Upstreams, origin_of
 from waifu_llm.supervision.hosts import completed
 from waifu_llm.supervision.jobs import LoadFields
-
-_METADATA_HOSTS: Final = frozenset({"metadata.google.internal", "metadata", "instance-data"})
+from waifu_worker.addresses import NoHost, is_never_a_provider, parse
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,28 +29,30 @@ class LoadPlan:
     context: str
 
 
-def plan_load(
-    manifest: Manifest,
-    asked: LoadFields,
-    *,
-    given: Mapping[str, object],
-    defaults: Mapping[str, object],
-    environ: Mapping[str, str],
-    own_key: str | None,
-    digest_key: bytes,
-) -> LoadPlan:
-    """Check a load. `own_key` is this server's.
+@dataclass(frozen=True, slots=True)
+class OwnSide:
+    """What this server itself says about a provider, and which others loads may name.
 
     `given` comes from the command line (None: the manifest's default, whatever else is said), `defaults` from the
-    config file. Raises: BadLoadField; MissingKey.
+    config file.
     """
-    own = {
-        name: _own_value(name, option, given, defaults, environ) for name, option in manifest.declared.options.items()
-    }
+
+    given: Mapping[str, object]
+    defaults: Mapping[str, object]
+    environ: Mapping[str, str]
+    upstreams: Upstreams = Upstreams()
+
+
+def plan_load(
+    manifest: Manifest, asked: LoadFields, side: OwnSide, *, own_key: str | None, digest_key: bytes
+) -> LoadPlan:
+    """Check a load. `own_key` is this server's. Raises: BadLoadField; MissingKey."""
+    own = {name: _own_value(name, option, side) for name, option in manifest.declared.options.items()}
     options = {
         name: _asked_value(name, option, asked.fields.get(name), own[name])
         for name, option in manifest.declared.options.items()
     }
+    _check_upstreams(manifest, own, options, side.upstreams)
     elsewhere = _elsewhere(manifest, own, options)
     if elsewhere:
         # What an address is made of belongs together: a part of this server's own would turn the load's into a third.
@@ -84,19 +85,14 @@ def _digest(value: object, key: bytes) -> str:
     return hashlib.blake2b(msgspec.json.encode(value, order="deterministic"), key=key, digest_size=16).hexdigest()
 
 
-def _own_value(
-    name: str,
-    option: Option,
-    given: Mapping[str, object],
-    defaults: Mapping[str, object],
-    environ: Mapping[str, str],
-) -> OptionValue:
-    if name in given:
-        return option.default if given[name] is None else _checked(f"--set of {name}", option, given[name])
-    if option.env and environ.get(option.env):
-        return _checked(f"the variable {option.env}", option, option_from_text(option.type, environ[option.env]))
-    if name in defaults:
-        return _checked(f"the config file's default of {name}", option, defaults[name])
+def _own_value(name: str, option: Option, side: OwnSide) -> OptionValue:
+    if name in side.given:
+        given = side.given[name]
+        return option.default if given is None else _checked(f"--set of {name}", option, given)
+    if option.env and side.environ.get(option.env):
+        return _checked(f"the variable {option.env}", option, option_from_text(option.type, side.environ[option.env]))
+    if name in side.defaults:
+        return _checked(f"the config file's default of {name}", option, side.defaults[name])
     return option.default
 
 
@@ -134,14 +130,34 @@ def _completed(source: str, option: Option, text: str) -> str:
         raise BadLoadField(f"{source} is no address: {error}") from error
 
 
+def _check_upstreams(
+    manifest: Manifest, own: Mapping[str, OptionValue], options: Mapping[str, OptionValue], upstreams: Upstreams
+) -> None:
+    """Raises: BadLoadField where the load leads to a service that it may not name."""
+    for name in _elsewhere(manifest, own, options):
+        option, value = manifest.declared.options[name], options[name]
+        configured = (own[name], option.default)
+        allowed = (
+            upstreams.allows(str(value), configured)
+            if option.type in _ADDRESS_TYPES
+            else upstreams.any_host or value in configured
+        )
+        if not allowed:
+            raise BadLoadField(
+                f"the load's field {name} names a service that this server, which other machines reach, is not set up "
+                "for; its operator can add the host to server.allow_upstream"
+            )
+
+
 def checked_url(source: str, text: str) -> str:
     """A URL this server may talk to, without its trailing slash.
 
     http or https, a host, no user or password in it, and never a link-local or metadata address, from where a
     page in the user's browser could read the machine's cloud credentials. Raises: BadLoadField.
     """
+    text = text.strip()
     try:
-        url = urlsplit(text.strip())
+        url = urlsplit(text)
         host, _ = url.hostname, url.port
     except ValueError as error:
         raise BadLoadField(f"{source} is no URL: {error}") from error
@@ -149,19 +165,16 @@ def checked_url(source: str, text: str) -> str:
         raise BadLoadField(f"{source} must be a URL such as https://host/v1")
     if url.username is not None or url.password is not None:
         raise BadLoadField(f"{source} must not hold a user or a password; give the key as api_key")
-    if host.rstrip(".") in _METADATA_HOSTS or _is_link_local(host):
-        raise BadLoadField(f"{source} names a link-local or metadata address, which is never a provider")
-    return text.strip().rstrip("/")
-
-
-def _is_link_local(host: str) -> bool:
     try:
-        address = ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:
-        return False
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
-        return address.ipv4_mapped.is_link_local
-    return address.is_link_local
+        # Others read such characters in ways of their own: urlsplit drops some, browsers take a backslash for a slash.
+        if not text.isprintable() or " " in text or "\\" in text:
+            raise NoHost("it has characters that no URL has")
+        never = is_never_a_provider(parse(host))
+    except NoHost as error:
+        raise BadLoadField(f"{source} is no URL: {error}") from error
+    if never:
+        raise BadLoadField(f"{source} names a link-local or metadata address, which is never a provider")
+    return text.rstrip("/")
 
 
 def _addresses(manifest: Manifest) -> list[tuple[str, Option]]:
@@ -207,9 +220,5 @@ def _how_to_give(manifest: Manifest) -> str:
     return f"{manifest.declared.title} needs an API key: {', or '.join(ways)}"
 
 
-def _origin(value: OptionValue) -> tuple[str, str | None, int | None] | None:
-    if not isinstance(value, str):
-        return None
-    url = urlsplit(value)
-    port = url.port or {"http": 80, "https": 443}.get(url.scheme)
-    return url.scheme, url.hostname, port
+def _origin(value: OptionValue) -> Origin | None:
+    return origin_of(value) if isinstance(value, str) else None

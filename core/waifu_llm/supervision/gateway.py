@@ -189,13 +189,8 @@ class Gateway:
 
     def received(self, life: Life[FromGateway], message: FromGateway) -> None:
         """It says that it cannot serve."""
-        if life is not self._life or not isinstance(message, GatewayFailed):
-            return
-        said = self._recipe.log.clean(message.message)[:_LONGEST_REFUSAL]
-        if self._state is WorkerState.STARTING:
-            life.refuse(CannotServe(said))
-        else:
-            life.kill(f"was ended because it said: {said}")
+        if life is self._life and isinstance(message, GatewayFailed):
+            life.refuse(CannotServe(self._recipe.log.clean(message.message)[:_LONGEST_REFUSAL]))
 
     def over(self, life: Life[FromGateway], what: str) -> None:
         """Its process has ended."""

@@ -41,10 +41,12 @@ class Greeting:
         else:
             self._fail(self._failed(f"greeted as {message.magic!r} {message.name!r} with wire version {message.wire}"))
 
-    def refused(self, error: ModuleError) -> None:
-        """It says that it cannot start."""
-        if not self._arrived.done():
-            self._fail(error)
+    def refused(self, error: ModuleError) -> bool:
+        """It says that it cannot start; False where it had greeted before."""
+        if self._arrived.done():
+            return False
+        self._fail(error)
+        return True
 
     def died(self, what: str) -> None:
         """The process has ended."""

@@ -127,8 +127,9 @@ class Life(Generic[M]):
         return greeting
 
     def refuse(self, error: ModuleError) -> None:
-        """It said that it cannot start: `begin` ends with that."""
-        self._greeting.refused(error)
+        """It said that it cannot start: `begin` ends with that. One that had greeted before is ended."""
+        if not self._greeting.refused(error):
+            self.kill(f"was ended because it said: {error.message}")
 
     async def stop(self) -> None:
         """End it in good order, as far as it goes along. Cancelling it leaves the ladder where it is."""

@@ -17,10 +17,11 @@ from waifu_llm.log import WorkerLog
 from waifu_llm.paths import Home
 from waifu_llm.redaction import Redactor
 from waifu_llm.stats import Statistics
+from waifu_llm.supervision.addresses import Upstreams
 from waifu_llm.supervision.admission import Admission, Answer
 from waifu_llm.supervision.context import Context
 from waifu_llm.supervision.environ import worker_environ
-from waifu_llm.supervision.fields import LoadPlan, plan_load
+from waifu_llm.supervision.fields import LoadPlan, OwnSide, plan_load
 from waifu_llm.supervision.gateway import OnReady
 from waifu_llm.supervision.gateways import Gateways
 from waifu_llm.supervision.jobs import Generation, Job, Loaded, LoadFields, LoadProgress, ModelList, Sink
@@ -66,6 +67,7 @@ class Pool:
         self._settings = settings
         self._with = means
         self._loop = asyncio.get_running_loop()
+        self._upstreams = Upstreams.of(settings.server)
         self._digest_key = secrets.token_bytes(32)
         self._supervisors: dict[str, Supervisor] = {}
         self._contexts: dict[tuple[str, str], Context] = {}
@@ -129,9 +131,12 @@ class Pool:
         plan = plan_load(
             manifest,
             fields,
-            given=self._settings.given.get(manifest.name, {}),
-            defaults=self._settings.provider.get(manifest.name, {}),
-            environ=self._with.environ,
+            OwnSide(
+                self._settings.given.get(manifest.name, {}),
+                self._settings.provider.get(manifest.name, {}),
+                self._with.environ,
+                self._upstreams,
+            ),
             own_key=own_key,
             digest_key=self._digest_key,
         )
