@@ -44,10 +44,11 @@ EDGES: dict[str, set[str]] = {
     "module": {"server", "supervision", "environment", "keys", "runfile", "stats"},
     "cli": {"module", "environment", "supervision", "keys", "runfile", "private_files", "doors"},
 }
-# Only the part that owns the pipes may know their framing, and who lets clients in the rules gateways have too;
+# Only the part that owns the pipes may know their framing, who lets clients in the rules gateways have too, and
+# who checks loads the addresses that workers refuse as well;
 # only the command line is a client of its own module.
 EDGES_OUTSIDE: dict[str, set[str]] = {
-    "supervision": {"waifu_worker.framing"},
+    "supervision": {"waifu_worker.framing", "waifu_worker.addresses", "waifu_worker.doors"},
     "doors": {"waifu_worker.doors"},
     "server": {"waifu_worker.doors"},
     "cli": {"waifu_client", "waifu_client.client", "waifu_client.errors"},

@@ -2,11 +2,13 @@
 
 Only a worker's own environment has `aiohttp`, so this module never imports it. What it settles once for all
 providers: no time limit but the one for connecting (the core owns deadlines), no retries, no redirects, no
-cookies, no `.netrc`, no compression, bounded bodies, the user's proxies, and errors as `ProviderError`.
+cookies, no `.netrc`, no compression, bounded bodies, the user's proxies, no connection to a link-local or metadata
+address whatever name leads there, and errors as `ProviderError`.
 """
 
 import asyncio
 import ipaddress
+import socket
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
@@ -19,6 +21,7 @@ from urllib.request import getproxies, proxy_bypass
 import msgspec
 
 from waifu_worker import __version__
+from waifu_worker.addresses import leads_nowhere_good
 from waifu_worker.http_errors import Refusal, failure, read_details, read_plain, retry_after_ms
 from waifu_worker.provider import ProviderError
 from waifu_worker.upstream import Upstream
@@ -128,15 +131,21 @@ class HttpClient:
         self.network_errors: Final = (library.ClientError, OSError, TimeoutError)
         # A reset comes as aiohttp's own kind of OSError, which is no ConnectionError.
         self._hung_up: Final = (library.ServerDisconnectedError, library.ClientOSError)
+        proxy = _proxy(upstream.base_url)
         trace = library.TraceConfig()
         trace.on_connection_reuseconn.append(_note_reuse)
         self._session = library.ClientSession(
             trace_configs=[trace],
-            connector=library.TCPConnector(limit=0, keepalive_timeout=_KEEP_ALIVE_S),
+            connector=library.TCPConnector(
+                limit=0,
+                keepalive_timeout=_KEEP_ALIVE_S,
+                # A proxy is where the user put it, and looks names up by itself.
+                socket_factory=_checked_socket if proxy is None else None,
+            ),
             timeout=library.ClientTimeout(total=None, sock_connect=CONNECT_S),
             cookie_jar=library.DummyCookieJar(),
             # trust_env would read .netrc as well, in a thread, for every request, and refuse our key where it has one.
-            proxy=_proxy(upstream.base_url),
+            proxy=proxy,
             headers={
                 "User-Agent": f"waifu-llm/{__version__}",
                 "Accept-Encoding": "identity",
@@ -231,6 +240,12 @@ class HttpClient:
         )
 
     def _unreachable(self, error: Exception) -> ProviderError:
+        if isinstance(getattr(error, "os_error", None), _NeverAProvider):
+            return ProviderError(
+                Code.UNEXPECTED,
+                f"{self.upstream.host} leads to a link-local or metadata address, which is never a provider."
+                " Check base_url.",
+            )
         return ProviderError(
             Code.UNEXPECTED,
             f"{self.upstream.title} can't be reached at {self.upstream.host} ({self._named(error)})."
@@ -240,6 +255,18 @@ class HttpClient:
 
     def _named(self, error: Exception) -> str:
         return self.upstream.quote(str(error)) or type(error).__name__
+
+
+class _NeverAProvider(OSError):
+    """An address that nothing is sent to."""
+
+
+def _checked_socket(info: tuple[int, int, int, str, tuple[Any, ...]]) -> socket.socket:
+    """A socket for what `getaddrinfo` found: looked at here, whatever the name led to a moment ago."""
+    family, kind, protocol, _, place = info
+    if leads_nowhere_good(place[0]):
+        raise _NeverAProvider("a link-local or metadata address")
+    return socket.socket(family, kind, protocol)
 
 
 async def _note_reuse(_session: object, context: SimpleNamespace, _details: object) -> None:

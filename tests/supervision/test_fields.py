@@ -6,7 +6,7 @@ import pytest
 
 from waifu_llm.catalog import Declaration, Key, KeyNeed, Manifest, Option, OptionValue
 from waifu_llm.errors import BadLoadField, MissingKey
-from waifu_llm.supervision.addresses import Upstreams
+from waifu_llm.supervision.addresses import ANY_UPSTREAM, Upstreams
 from waifu_llm.supervision.fields import LoadPlan, OwnSide, checked_url, gateway_options, plan_load
 from waifu_llm.supervision.jobs import LoadFields
 
@@ -19,8 +19,6 @@ OPTIONS = {
     "pull": Option("boolean", "fetch", default=False, env="T_PULL"),
     "folders": Option("list", "where", env="T_FOLDERS"),
 }
-
-ANY = Upstreams()
 
 
 def manifest(need: KeyNeed = KeyNeed.REQUIRED, options: dict[str, Option] = OPTIONS) -> Manifest:
@@ -48,7 +46,7 @@ def plan(
     given: dict[str, object] | None = None,
     preload: str | None = None,
     digest_key: bytes = b"d",
-    upstreams: Upstreams = ANY,
+    upstreams: Upstreams = ANY_UPSTREAM,
 ) -> LoadPlan:
     return plan_load(
         manifest(need),

@@ -26,6 +26,7 @@ class ServerSettings(_Section, frozen=True, kw_only=True):
     tls_key: str | None = None
     allow_origin: tuple[str, ...] = ()
     allow_host: tuple[str, ...] = ()
+    allow_upstream: tuple[str, ...] = ()
     remote_close: bool = True
     isolate_clients: bool = False
 
@@ -111,6 +112,7 @@ HELP: Final[dict[str, dict[str, str]]] = {
         "tls_key": "The certificate's private key (PEM).",
         "allow_origin": "Web pages that may connect, beside those on a loopback host: https://example.org",
         "allow_host": "Names in the Host header that are let in beside loopback ones: llm.example.org",
+        "allow_upstream": "Services that loads may name off loopback, beside those set up here: 10.0.0.5:8080",
         "remote_close": "Whether a client's `close` stops the module; false: only that client's connection.",
         "isolate_clients": "Whether a client that loaded nothing may use what another one loaded: true forbids it.",
     },

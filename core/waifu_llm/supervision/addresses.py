@@ -53,3 +53,6 @@ class Upstreams:
             or (host, port) in self.listed
             or ((host, None) in self.listed and port == _DEFAULT_PORTS[scheme])
         )
+
+
+ANY_UPSTREAM: Final = Upstreams()

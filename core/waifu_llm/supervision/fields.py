@@ -11,10 +11,10 @@ import msgspec
 from waifu_llm.catalog import KeyNeed, Manifest, Option, OptionValue
 from waifu_llm.config.values import OPTION_TYPES, option_from_text
 from waifu_llm.errors import BadLoadField, MissingKey
-from waifu_llm.supervision.addresses import Origin, Upstreams, origin_of
+from waifu_llm.supervision.addresses import ANY_UPSTREAM, Origin, Upstreams, origin_of
 from waifu_llm.supervision.hosts import completed
 from waifu_llm.supervision.jobs import LoadFields
-from waifu_worker.addresses import NoHost, is_never_a_provider, parse
+from waifu_worker.addresses import is_never_a_provider, parse
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class OwnSide:
     given: Mapping[str, object]
     defaults: Mapping[str, object]
     environ: Mapping[str, str]
-    upstreams: Upstreams = Upstreams()
+    upstreams: Upstreams = ANY_UPSTREAM
 
 
 def plan_load(
@@ -156,22 +156,19 @@ def checked_url(source: str, text: str) -> str:
     page in the user's browser could read the machine's cloud credentials. Raises: BadLoadField.
     """
     text = text.strip()
+    # Others read such characters in ways of their own: urlsplit drops some, browsers take a backslash for a slash.
+    if not text.isprintable() or " " in text or "\\" in text:
+        raise BadLoadField(f"{source} is no URL: it has characters that no URL has")
     try:
         url = urlsplit(text)
         host, _ = url.hostname, url.port
+        never = host is not None and is_never_a_provider(parse(host))
     except ValueError as error:
         raise BadLoadField(f"{source} is no URL: {error}") from error
     if url.scheme not in {"http", "https"} or not host:
         raise BadLoadField(f"{source} must be a URL such as https://host/v1")
     if url.username is not None or url.password is not None:
         raise BadLoadField(f"{source} must not hold a user or a password; give the key as api_key")
-    try:
-        # Others read such characters in ways of their own: urlsplit drops some, browsers take a backslash for a slash.
-        if not text.isprintable() or " " in text or "\\" in text:
-            raise NoHost("it has characters that no URL has")
-        never = is_never_a_provider(parse(host))
-    except NoHost as error:
-        raise BadLoadField(f"{source} is no URL: {error}") from error
     if never:
         raise BadLoadField(f"{source} names a link-local or metadata address, which is never a provider")
     return text.rstrip("/")
