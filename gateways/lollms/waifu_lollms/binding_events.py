@@ -54,11 +54,11 @@ class BindingEvents:
         name = name_of(payload, "binding_name")
         async with Notices(client) as notices:
             with client.switching():
-                choice, warning = await self._switch(client, name, notices)
-        return (("select_binding", _selected(warning, binding_name=name, model_name=choice.model or "")),)
+                reply = await self._switch(client, name, notices)
+        return (("select_binding", reply),)
 
-    async def _switch(self, client: SocketClient, name: str, notices: Notices) -> tuple[Choice, str | None]:
-        """Raises: Refused, LLMError."""
+    async def _switch(self, client: SocketClient, name: str, notices: Notices) -> Payload:
+        """The reply. Raises: Refused, LLMError."""
         with self._selection.binding_race.entry() as entry:
             providers = await self._providers(client)
             if name not in providers.names:
@@ -69,7 +69,8 @@ class BindingEvents:
             if not entry.wins():
                 raise Refused(SUPERSEDED)
             choice = Choice(name, self._selection.model_for(name, models))
-            return choice, await self._selection.choose(choice)
+            unsaved = await self._selection.choose(choice)
+            return _selected(models.warning, unsaved, binding_name=name, model_name=choice.model or "")
 
     async def select_model(self, client: SocketClient, payload: Payload) -> Replies:
         """Switch everybody to a model of the selected binding."""
@@ -81,8 +82,8 @@ class BindingEvents:
             entry.runs()
             if not entry.wins() or self._selection.choice.binding != binding:
                 raise Refused(SUPERSEDED)
-            warning = await self._selection.choose(Choice(binding, name))
-        return (("select_model", _selected(warning, model_name=name)),)
+            unsaved = await self._selection.choose(Choice(binding, name))
+        return (("select_model", _selected(unsaved, model_name=name)),)
 
     async def _check_model(self, client: SocketClient, binding: str, name: str) -> None:
         """A list need not be complete: a provider that can try a model is asked to. Raises: Refused, LLMError."""
@@ -93,7 +94,7 @@ class BindingEvents:
         if details is not None and "preload" in details.abilities:
             async with Notices(client) as notices:
                 await client.link.load(binding, name, notices.of(binding))
-        elif models.ids:
+        elif models.ids and models.warning is None:
             named = ", ".join(models.ids[:_NAMED]) + (", ..." if len(models.ids) > _NAMED else "")
             raise Refused(f"{binding} has no model {name[:80]!r}; there are: {named}")
 
@@ -116,6 +117,6 @@ class BindingEvents:
         return self._selection.details.get(binding)
 
 
-def _selected(warning: str | None, **names: str) -> Payload:
-    reply: dict[str, object] = {"success": True, **names}
-    return reply if warning is None else {**reply, "warning": warning}
+def _selected(*warnings: str | None, **names: str) -> Payload:
+    said = "; ".join(warning for warning in warnings if warning)
+    return {"success": True, **names, **({"warning": said} if said else {})}

@@ -20,7 +20,7 @@ from waifu_lollms.discussion import Discussion, build, raw
 from waifu_lollms.history import Turn
 from waifu_lollms.parameters import Parameters, settle
 from waifu_lollms.payloads import RAW, Payload, Refused, canceled, generation_failed, integer, is_raw, text
-from waifu_lollms.personalities.library import PersonalityError
+from waifu_lollms.personalities.errors import PersonalityError
 from waifu_lollms.selection import Choice, Selection
 
 SILENCE_MS: Final = 300_000  # without a word from the model; a local one may have to be read into memory first

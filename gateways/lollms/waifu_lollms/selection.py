@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
 from waifu_lollms.payloads import Refused
-from waifu_lollms.personalities.library import PersonalityError
+from waifu_lollms.personalities.errors import PersonalityError
 from waifu_lollms.race import Race
 from waifu_lollms.state.model import State, StateError
 from waifu_lollms.tasks import Tasks

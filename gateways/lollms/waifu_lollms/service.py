@@ -16,7 +16,7 @@ from waifu_lollms.client import Send, SocketClient
 from waifu_lollms.generation import INTERNAL, GenerationQueue, Told
 from waifu_lollms.module_link import ModuleLink, OpenClient
 from waifu_lollms.payloads import FORMS, REFUSED, Payload, Refused, Replies, busy, read, shown, unknown_event
-from waifu_lollms.personalities.library import PersonalityError
+from waifu_lollms.personalities.errors import PersonalityError
 from waifu_lollms.personality_events import PersonalityEvents
 from waifu_lollms.selection import Selection, StateStore
 from waifu_lollms.tasks import Tasks

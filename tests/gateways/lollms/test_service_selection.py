@@ -345,3 +345,11 @@ async def test_many_mount_and_activate_at_once_and_nothing_is_lost(house: House)
     )
     assert {(each["name"], each["id"]) for each in added} == {("lollms", 0), ('Pirate "Ann"', 1)}
     assert StateFile(house.state).read().personalities == ("english/generic/lollms", "english/fun/pirate")
+
+
+async def test_what_a_provider_warns_of_is_told(house: House) -> None:
+    house.fields["fake"] = {"on_load": "warn=no models for this key"}
+    program = await house.program()
+    assert (await program.select("fake"))["warning"] == "no models for this key"
+    listed = await program.ask("list_available_models", reply="available_models_list")
+    assert listed["warning"] == "no models for this key"
