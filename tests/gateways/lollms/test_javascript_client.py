@@ -220,9 +220,8 @@ async def test_fifty_clients_generating_at_once_keep_apart(node: JavaScript) -> 
 async def test_a_program_written_to_the_old_document_works(node: JavaScript) -> None:
     """It sends no `n_predicts`, no payload to a cancel, and events named like the life of a connection."""
     old = await node.connected()
-    old.emit("connect")
-    old.emit("disconnect")
-    old.emit("connect", {"some": "thing"})
+    for event, payload in (("connect", ()), ("disconnect", ()), ("connect", ({"some": "thing"},))):
+        assert (await old.ask(event, *payload, reply="unknown_event"))["event"] == event
     await select(old, "echo")
     old.emit("generate_text", {"prompt": "Hello", "personality": -1, "temperature": 0.7, "n_crop": 100})
     assert (await old.payload("text_generated"))["text"] == "Hello"
