@@ -52,10 +52,7 @@ def parse(host: str) -> Address | str:
     Raises: NoHost.
     """
     if ":" in host:
-        try:
-            return IPv6Address(host)
-        except ValueError as error:
-            raise NoHost("it is no IPv6 address") from error
+        return _ipv6(host)
     name = _plain(host).rstrip(".")
     if len(name) > _LONGEST or ".." in name or not _HOST.fullmatch(name):
         raise NoHost("it has characters that no host has")
@@ -70,6 +67,15 @@ def _plain(host: str) -> str:
         return _DOTS.sub(".", host).rstrip(".").encode("idna").decode("ascii").lower()
     except UnicodeError as error:
         raise NoHost("it has characters that no host has") from error
+
+
+def _ipv6(text: str) -> IPv6Address:
+    if "%" in text:
+        raise NoHost("an address with a zone belongs to one machine alone")
+    try:
+        return IPv6Address(text)
+    except ValueError as error:
+        raise NoHost("it is no IPv6 address") from error
 
 
 def _ipv4(text: str) -> IPv4Address:

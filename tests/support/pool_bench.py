@@ -9,7 +9,7 @@ from support.fake_process import FakeSpawn
 from support.waiting import bounded
 
 from waifu_llm.catalog import Catalog, Declaration, Key, KeyNeed, Manifest, Option
-from waifu_llm.config import LimitSettings, Settings, WorkerSettings
+from waifu_llm.config import LimitSettings, ServerSettings, Settings, WorkerSettings
 from waifu_llm.environment.model import BuildProgress, Environment, EnvironmentState, EnvironmentStatus
 from waifu_llm.paths import Home
 from waifu_llm.redaction import Redactor
@@ -141,6 +141,7 @@ def make(
     find_key: Callable[[], str] | None = None,
     gateways: dict[str, dict[str, object]] | None = None,
     token: str | None = None,
+    server: ServerSettings | None = None,
     **workers: float,
 ) -> Bench:
     """A pool whose files lie in `folder`; `workers` are settings of `[workers]`.
@@ -152,6 +153,7 @@ def make(
         workers=WorkerSettings(**workers),  # type: ignore[arg-type]
         gateway=gateways or {},
         token=token,
+        server=server or ServerSettings(),
     )
     spawn, environments, statistics, redactor = FakeSpawn(), FakeEnvironments(), Statistics(), Redactor()
     means = PoolMeans(

@@ -1,6 +1,7 @@
 """What a load means: its fields checked against the manifest, its key found, its identity computed. Pure."""
 
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -108,6 +109,7 @@ def _asked_value(name: str, option: Option, value: object, own: OptionValue) -> 
 
 # `host`: a URL too, but its short forms are taken as well and completed from the default.
 _ADDRESS_TYPES: Final = frozenset({"url", "host"})
+_HAS_USER: Final = re.compile(r"[^/?#]*//[^/?#]*@")
 
 
 def _checked(source: str, option: Option, value: object) -> OptionValue:
@@ -159,16 +161,18 @@ def checked_url(source: str, text: str) -> str:
     # Others read such characters in ways of their own: urlsplit drops some, browsers take a backslash for a slash.
     if not text.isprintable() or " " in text or "\\" in text:
         raise BadLoadField(f"{source} is no URL: it has characters that no URL has")
+    if _HAS_USER.match(text):
+        raise BadLoadField(f"{source} must not hold a user or a password; give the key as api_key")
     try:
         url = urlsplit(text)
         host, _ = url.hostname, url.port
+        if host is not None and ("[" in url.netloc) != (":" in host):
+            raise BadLoadField(f"{source} is no URL: brackets hold IPv6 addresses")
         never = host is not None and is_never_a_provider(parse(host))
     except ValueError as error:
         raise BadLoadField(f"{source} is no URL: {error}") from error
     if url.scheme not in {"http", "https"} or not host:
         raise BadLoadField(f"{source} must be a URL such as https://host/v1")
-    if url.username is not None or url.password is not None:
-        raise BadLoadField(f"{source} must not hold a user or a password; give the key as api_key")
     if never:
         raise BadLoadField(f"{source} names a link-local or metadata address, which is never a provider")
     return text.rstrip("/")
