@@ -14,7 +14,7 @@ from support.waiting import bounded, gone, until
 from waifu_client import Client, connect
 from waifu_client.errors import Interrupted, LLMError
 from waifu_llm.config import WorkerSettings
-from waifu_llm.supervision import supervisor
+from waifu_llm.supervision import life
 
 
 @pytest.fixture
@@ -243,8 +243,8 @@ async def test_a_worker_that_is_frozen_is_killed_and_the_next_request_works(
 ) -> None:
     async with connect(url) as llm:
         with monkeypatch.context() as quick:
-            quick.setattr(supervisor, "WATCH_INTERVAL_S", 0.05)
-            quick.setattr(supervisor, "SILENCE_S", 0.5)
+            quick.setattr(life, "WATCH_INTERVAL_S", 0.05)
+            quick.setattr(life, "SILENCE_S", 0.5)
             await llm.load("fake")
             error = await failure(llm, f"{behaviour}=2")
         assert error.reason == "worker_crashed"
