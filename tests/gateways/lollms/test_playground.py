@@ -233,6 +233,32 @@ async def test_a_failure_is_shown_with_what_came_before_it_and_is_over(
     await state_is(answer, "done")
 
 
+async def test_how_far_a_binding_is_stands_there_until_it_is_loaded(
+    chromium: Browser, home: Path, installed: Callable[..., None], hand: Puppet
+) -> None:
+    installed("fake", "lollms")
+    async with gateway(home, {"puppet": hand.address, "on_load": "puppet"}) as (_, address):
+        page = (await connected(chromium, address)).page
+        await page.get_by_role("list", name="Bindings").get_by_role("button", name="Fake").click()
+        strand = await hand.strand()
+        # Not what the page itself says at first: this came as a notification.
+        await expect(page.locator("#binding-progress")).to_have_text(re.compile("^fake: "))
+        await expect(page.locator("#binding-now")).to_have_text("choose one")
+        await picture(page, "desktop-7-loading")
+        strand.go()
+        await expect(page.locator("#binding-now")).to_have_text("Fake")
+        await expect(page.locator("#binding-progress")).to_be_hidden()
+
+
+async def test_a_server_that_is_busy_says_so_on_the_page(
+    chromium: Browser, home: Path, installed: Callable[..., None]
+) -> None:
+    installed("lollms")
+    async with gateway(home, events_per_s=1) as (_, address):
+        page = (await open_page(await chromium.new_context(), address)).page
+        await expect(page.get_by_role("alert").filter(visible=True)).to_contain_text("Too many events")
+
+
 async def test_a_binding_that_cannot_be_loaded_says_why_and_the_old_one_stays(
     chromium: Browser, home: Path, installed: Callable[..., None]
 ) -> None:

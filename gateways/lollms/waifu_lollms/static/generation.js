@@ -1,9 +1,10 @@
 // One generation at a time: which of the server's events belong to it, and how it ends.
 
 export class Generation {
-    /** `changed` is called whenever one begins or ends. */
-    constructor(socket, changed) {
+    /** `changed` is called whenever one begins or ends; `otherwise` with what is said about another event. */
+    constructor(socket, changed, otherwise) {
         this.socket = socket;
+        this.otherwise = otherwise;
         this.changed = changed;
         this.answer = null;
         this.id = null;
@@ -82,10 +83,11 @@ export class Generation {
         this.end("cancelled", text, "Cancelled");
     }
 
-    /** About a generation that has not begun: what is said while one runs is about another event. */
+    /** About a generation that has not begun, or about another event. */
     busy({ message }) {
-        if (this.running && this.id === null && !this.cancelling)
-            this.end("failed", undefined, message || "The server is busy.");
+        const sentence = message || "The server is busy.";
+        if (this.running && this.id === null && !this.cancelling) this.end("failed", undefined, sentence);
+        else this.otherwise(sentence);
     }
 
     lost() {

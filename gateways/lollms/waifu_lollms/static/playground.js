@@ -29,7 +29,7 @@ const personalities = new Personalities(socket, (active) => {
     conversation.show(active.id, active);
     update();
 });
-const generation = new Generation(socket, update);
+const generation = new Generation(socket, update, (sentence) => tell(byId("notice"), sentence));
 
 function update() {
     const { running, cancelling } = generation;
@@ -113,6 +113,7 @@ function send() {
     const chosen = parameters(byId("parameters"));
     if (chosen === null) return;
     prompt.value = "";
+    tell(byId("notice"), "");
     conversation.asked(said);
     generation.start(conversation.answer(persona.name, persona.avatar), {
         prompt: said,
