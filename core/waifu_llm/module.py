@@ -57,6 +57,7 @@ async def running_pool(
     """A pool with all it needs; at the end every worker, build and guardian is gone."""
     async with Processes() as processes:
         store = EnvironmentStore(home, settings.uv, processes.run, environ, settings.workers.build_silence_s)
+        store.start()
         keys = KeyStore(home)
         pool = Pool(
             settings,

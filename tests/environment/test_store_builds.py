@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from support.stores import Watched, open_store, write_worker
+from support.stores import Watched, open_store, verified, write_worker
 from support.waiting import bounded, until
 
 from waifu_llm.catalog import Manifest
@@ -15,7 +15,7 @@ from waifu_llm.environment.build import _COMPILE, _START
 from waifu_llm.environment.model import BuildProgress, EnvironmentState
 from waifu_llm.environment.stamp import STAMP_FILE, recorded
 from waifu_llm.environment.store import EnvironmentStore
-from waifu_llm.environment.verify import site_packages, verify
+from waifu_llm.environment.verify import site_packages
 from waifu_llm.errors import Closing
 
 
@@ -121,7 +121,7 @@ async def test_a_stop_at_the_very_end_leaves_a_whole_environment_or_none(
         status = store.status(tiny)
         assert status.state in (EnvironmentState.MISSING, EnvironmentState.READY)
         if status.state is EnvironmentState.READY:
-            verify(status.folder)
+            verified(status.folder)
             await store.remove("tiny")
         assert list((home / "envs").iterdir()) == []
 

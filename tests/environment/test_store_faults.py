@@ -7,7 +7,17 @@ import sys
 from pathlib import Path
 
 import pytest
-from support.stores import PROVIDER, Watched, built, hermetic, open_store, wheel_of_installed, write_wheel, write_worker
+from support.stores import (
+    PROVIDER,
+    Watched,
+    built,
+    hermetic,
+    open_store,
+    verified,
+    wheel_of_installed,
+    write_wheel,
+    write_worker,
+)
 from support.waiting import bounded
 
 from waifu_llm.catalog import Manifest
@@ -17,7 +27,7 @@ from waifu_llm.environment.model import BuildProgress, Completed, EnvironmentSta
 from waifu_llm.environment.sharing import locked, try_lock
 from waifu_llm.environment.stamp import STAMP_FILE, recorded
 from waifu_llm.environment.store import EnvironmentStore
-from waifu_llm.environment.verify import site_packages, verify
+from waifu_llm.environment.verify import site_packages
 from waifu_llm.errors import InstallFailed
 from waifu_llm.paths import Home
 
@@ -94,7 +104,7 @@ async def test_a_file_that_is_not_as_its_record_says_is_found(
     store = open_store(home, run, own_environ)
     async with bounded():
         environment = await built(store, manifest)
-        verify(environment.folder)
+        verified(environment.folder)
         (site_packages(environment.folder) / "dep.py").write_bytes(b"good = None\n")
         await store.remove("tiny")
     message = await refused(store, manifest)
@@ -106,7 +116,7 @@ def test_a_missing_file_is_found(tmp_path: Path) -> None:
     (site / "dep-1.0.dist-info").mkdir(parents=True)
     (site / "dep-1.0.dist-info" / "RECORD").write_text("dep.py,,\n")
     with pytest.raises(InstallFailed, match=r"dep\.py of dep"):
-        verify(tmp_path)
+        verified(tmp_path)
 
 
 async def test_a_worker_that_does_not_start_is_not_installed(
@@ -222,14 +232,6 @@ async def test_a_lock_that_is_no_text_is_named(store: EnvironmentStore, tiny: Ma
     tiny.lock.write_bytes(b"\xff\xfe")
     with pytest.raises(InstallFailed, match="no list of packages"):
         await store.ensure(tiny)
-
-
-def test_the_pth_of_uv_and_of_setuptools_are_known(tmp_path: Path) -> None:
-    site = site_packages(tmp_path)
-    site.mkdir(parents=True)
-    (site / "_virtualenv.pth").touch()
-    (site / "distutils-precedence.pth").touch()
-    verify(tmp_path)
 
 
 @pytest.mark.parametrize("answer", [Completed(1, "", ""), OSError(errno.EAGAIN, "no more processes")])

@@ -10,12 +10,11 @@ from pathlib import Path
 
 import pytest
 from support import ensure_once
-from support.stores import Watched, open_store
+from support.stores import Watched, open_store, verified
 from support.waiting import bounded
 
 from waifu_llm.catalog import Manifest
 from waifu_llm.environment.model import Completed, EnvironmentState
-from waifu_llm.environment.verify import verify
 from waifu_llm.errors import InstallFailed
 
 _LONG = (pytest.mark.full, pytest.mark.timeout(3600))
@@ -70,13 +69,13 @@ async def test_a_kill_at_any_moment_leaves_nothing_that_must_be_repaired(
         status = store.status(tiny)
         assert status.state in (EnvironmentState.MISSING, EnvironmentState.READY)
         if status.state is EnvironmentState.READY:
-            verify(status.folder)
+            verified(status.folder)
         else:
             killed_midway += 1
         async with bounded():
             later = open_store(home, run, environ)
             environment = await later.ensure(tiny)
-            verify(environment.folder)
+            verified(environment.folder)
             await later.close()
             await store.remove("tiny")
         assert [folder for folder in (home / "envs").iterdir() if not folder.name.startswith(".tmp-")] == []

@@ -16,6 +16,7 @@ from waifu_llm.environment import folders
 from waifu_llm.environment.build import _COMPILE
 from waifu_llm.environment.model import Environment, EnvironmentState, Size
 from waifu_llm.environment.seed import Seed, seed_digests
+from waifu_llm.environment.sharing import try_lock
 from waifu_llm.environment.store import EnvironmentStore
 
 
@@ -96,11 +97,16 @@ async def test_prune_removes_what_no_worker_needs_any_more(
     others = home / "envs" / f".tmp-{os.getppid()}-00"
     others.mkdir()
     (home / "envs" / ".old-12345678-tiny-0123456789abcdef").mkdir()
+    release = try_lock(home / "locks" / "elsewhere.lock")
+    assert release is not None
     removed = {removal.folder for removal in await store.prune([tiny])}
     assert removed == {gone_folder, home / "seed" / Seed(other).digest}
     assert sorted(folder.name for folder in (home / "envs").iterdir()) == sorted(
         [live.name, others.name, kept.folder.name]
     )
+    release()
+    await store.prune([tiny])
+    assert not others.exists(), "while nobody builds, its pid is a stranger's"
     folders.remove_tree(live)
     assert seed_digests(home / "seed") == [Seed(tiny).digest]
 
@@ -116,7 +122,7 @@ def test_a_leftover_of_an_earlier_process_with_this_ones_pid_is_swept(tmp_path: 
     leftover = tmp_path / f".tmp-{os.getpid()}-00"
     leftover.mkdir()
     in_work = folders.temporary(tmp_path)
-    folders.sweep(tmp_path)
+    folders.sweep(tmp_path, lambda: True)
     assert list(tmp_path.iterdir()) == [in_work]
     folders.remove_tree(in_work)
 

@@ -16,6 +16,8 @@ from waifu_llm.catalog import Manifest, read_manifest
 from waifu_llm.config import UvSettings
 from waifu_llm.environment.model import Completed, Environment, Run
 from waifu_llm.environment.store import EnvironmentStore
+from waifu_llm.environment.thread import Halt
+from waifu_llm.environment.verify import verify
 from waifu_llm.paths import Home
 
 _PYPROJECT: Final = """\
@@ -162,6 +164,11 @@ class Watched:
         finally:
             if self._last in argv:
                 self.ended.set()
+
+
+def verified(folder: Path) -> None:
+    """Every file of a finished environment is as its package says. Raises: InstallFailed."""
+    verify(folder, {}, Halt())
 
 
 async def built(store: EnvironmentStore, manifest: Manifest) -> Environment:

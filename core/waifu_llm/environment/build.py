@@ -1,6 +1,5 @@
 """Builds one environment: aside, verified, started once, stamped, then renamed to where it belongs."""
 
-import asyncio
 import errno
 import logging
 import os
@@ -8,7 +7,7 @@ import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Final, ParamSpec
+from typing import Final
 
 import msgspec
 
@@ -18,6 +17,8 @@ from waifu_llm.environment import uv
 from waifu_llm.environment.folders import put_aside, remove_tree, temporary
 from waifu_llm.environment.model import BuildProgress, Completed, Estimate, Run
 from waifu_llm.environment.stamp import STAMP_FILE, Basis, Stamp
+from waifu_llm.environment.startup import fingerprint
+from waifu_llm.environment.thread import Halt, in_thread
 from waifu_llm.environment.uv_output import UvProgress, disk_is_full, failure, last_line, sentence
 from waifu_llm.environment.verify import verify
 from waifu_llm.errors import InstallFailed
@@ -27,7 +28,6 @@ from waifu_worker.wire import MAGIC, WIRE_VERSION, Ready
 _log = logging.getLogger(__name__)
 
 Report = Callable[[BuildProgress], None]
-_P = ParamSpec("_P")
 
 _START_S: Final = 120.0
 _PROBE_S: Final = 30.0
@@ -53,21 +53,24 @@ class Builder:
     async def build(self, manifest: Manifest, lock: str, basis: Basis, seed: Path, report: Report) -> Path:
         """Build the environment of `manifest` and give its folder. Nobody else may be building it.
 
-        Raises: InstallFailed, OSError. Cancelling it is safe: what was begun is removed.
+        Raises: InstallFailed, OSError. Cancelling it is safe: what was begun is removed. Cancelled again, it does not
+        wait for that: what is left when this process ends is swept by the next one.
         """
         final = self._home.envs / basis.folder_name(manifest.name)
         program, version = await self._find_uv()
+        halt = Halt()
         building = temporary(self._home.envs)
         try:
-            await self._install(manifest, lock, program, building, report)
+            fresh = await self._install(manifest, lock, program, building, report)
             report(BuildProgress("verifying the installed files", 0.85))
-            await _to_its_end(verify, building)
+            packages = await in_thread(verify, building, fresh, halt)
             report(BuildProgress("starting it once", 0.9))
             await self._start_once(manifest, building, seed)
-            await _to_its_end(_finish, building, final, _stamp(manifest, basis, version))
+            await in_thread(_finish, building, final, _stamp(manifest, basis, version, packages), halt)
         finally:
-            # Shielded: a second cancel must not leave a gigabyte behind.
-            await asyncio.shield(asyncio.to_thread(remove_tree, building))
+            # A thread that nobody waits for any more must not rename what is being removed.
+            halt.set()
+            await in_thread(remove_tree, building)
         return final
 
     async def probe(self, folder: Path) -> str | None:
@@ -117,7 +120,10 @@ class Builder:
         program = uv.find_uv()
         return program, uv.checked_version((await self._uv([program, "--version"], None)).stdout)
 
-    async def _install(self, manifest: Manifest, lock: str, program: str, folder: Path, report: Report) -> None:
+    async def _install(
+        self, manifest: Manifest, lock: str, program: str, folder: Path, report: Report
+    ) -> dict[str, str]:
+        """Returns the fingerprint of the environment from before anything was installed in it."""
         python = uv.python_of(folder, sys.platform)
         locked = folder / "requirements.lock"
         # Offline first: where everything is in uv's cache that is ten times faster. Each try begins anew.
@@ -125,6 +131,7 @@ class Builder:
             report(BuildProgress("making an empty environment" if offline else "asking the package index", 0.05))
             made = await self._uv(uv.venv_command(program, folder, _base_python()), None)
             self._demand(manifest, made)
+            fresh = await in_thread(fingerprint, folder)
             locked.write_text(lock, "utf-8")
             progress = None if offline else report
             synced = await self._uv(uv.sync_command(program, python, locked, offline=offline), progress)
@@ -138,6 +145,7 @@ class Builder:
                 if installed.returncode == 0 or disk_is_full(installed.tail):
                     break
             self._demand(manifest, installed)
+        return fresh
 
     async def _uv(self, command: Sequence[str], report: Report | None) -> Completed:
         progress = UvProgress()
@@ -200,7 +208,7 @@ compileall.compile_dir(sysconfig.get_path("purelib"), quiet=2)
 _START: Final = """\
 import subprocess, sys
 worker = subprocess.Popen([sys.executable, "-I", sys.argv[1]], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-first = worker.stdout.readline()
+first = worker.stdout.readline(65536)
 worker.stdin.close()
 sys.stdout.buffer.write(first)
 sys.exit(worker.wait())
@@ -235,7 +243,7 @@ def _base_python() -> str:
     return str(getattr(sys, "_base_executable", None) or sys.executable)
 
 
-def _stamp(manifest: Manifest, basis: Basis, uv_version: str) -> Stamp:
+def _stamp(manifest: Manifest, basis: Basis, uv_version: str, packages: tuple[str, ...]) -> Stamp:
     base = _base_python()
     return Stamp(
         name=manifest.name,
@@ -244,6 +252,7 @@ def _stamp(manifest: Manifest, basis: Basis, uv_version: str) -> Stamp:
         version=".".join(map(str, sys.version_info[:3])),
         uv=uv_version,
         identity=interpreter_identity(Path(base)),
+        packages=packages,
     )
 
 
@@ -253,29 +262,18 @@ def interpreter_identity(python: Path) -> tuple[int, int]:
     return info.st_size, info.st_mtime_ns
 
 
-async def _to_its_end(work: Callable[_P, None], *args: _P.args, **kwargs: _P.kwargs) -> None:
-    """Run it in a thread. A cancelled thread runs on: were its caller to clean up at once, it could still rename
-    into place what is half removed.
-    """
-    thread = asyncio.ensure_future(asyncio.to_thread(work, *args, **kwargs))
-    try:
-        await asyncio.shield(thread)
-    except asyncio.CancelledError:
-        await asyncio.wait({thread})
-        thread.exception()  # seen: who asked is gone
-        raise
-
-
-def _finish(building: Path, final: Path, stamp: Stamp) -> None:
+def _finish(building: Path, final: Path, stamp: Stamp, halt: Halt) -> None:
     with (building / STAMP_FILE).open("wb") as file:
         file.write(stamp.encode())
         file.flush()
         os.fsync(file.fileno())
     _sync_folder(building)
-    if os.path.lexists(final):
-        remove_tree(put_aside(final))
-    building.rename(final)
+    with halt.last_step():
+        old = put_aside(final) if os.path.lexists(final) else None
+        building.rename(final)
     _sync_folder(final.parent)
+    if old is not None:
+        remove_tree(old)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -6,8 +6,9 @@ import os
 import re
 import secrets
 import shutil
+import stat
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final
 
@@ -20,13 +21,38 @@ _ASIDE: Final = ".old-"
 _own: Final[set[Path]] = set()
 
 
-def private(folder: Path) -> None:
-    """Make a folder for its owner alone. Raises: OSError, also where it is there and another user's: programs run
-    from it.
+def private(home: Path, *below: Path) -> None:
+    """Make the home and these folders in it, each after the one that it lies in, for their owner alone.
+
+    The home itself may be a link. Raises: OSError, also where one is another user's or a link elsewhere: programs run
+    from there.
     """
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if sys.platform != "win32" and is_anothers(folder.stat().st_uid, os.getuid()):
-        raise PermissionError(errno.EPERM, "it belongs to another user")
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _make_own(home, home.stat(), closed_to=0o022)
+    for folder in below:
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir(mode=0o700)
+        info = folder.lstat()
+        if stat.S_ISLNK(info.st_mode):
+            raise OSError(errno.ELOOP, f"{folder.name} is a link")
+        _make_own(folder, info, closed_to=0o077)
+
+
+def _make_own(folder: Path, info: os.stat_result, closed_to: int) -> None:
+    """Take from others what they may do in a folder of ours."""
+    if sys.platform == "win32":
+        return
+    me = os.getuid()
+    if is_anothers(info.st_uid, me):
+        raise PermissionError(errno.EPERM, f"{folder.name} belongs to another user")
+    mode = stat.S_IMODE(info.st_mode)
+    # In a sticky one, such as /tmp, nobody can put a folder of his own in the place of ours.
+    if not mode & closed_to or mode & stat.S_ISVTX:
+        return
+    if info.st_uid == me:
+        folder.chmod(mode & ~closed_to)
+    elif mode & stat.S_IWOTH:
+        raise PermissionError(errno.EPERM, f"{folder.name} can be written by every user")
 
 
 def is_anothers(owner: int, me: int) -> bool:
@@ -42,12 +68,18 @@ def temporary(parent: Path) -> Path:
     return folder
 
 
-def sweep(parent: Path) -> None:
-    """Remove the temporary folders of processes that are gone, and what was put aside and is in nobody's use."""
+def sweep(parent: Path, is_building: Callable[[], bool]) -> None:
+    """Remove the temporary folders of processes that are gone, and what was put aside and is in nobody's use.
+
+    `is_building`: whether any process is at work here, which may be the one that a folder is named for. It may also be
+    a stranger that got the pid of a dead one. Raises: OSError.
+    """
+    if parent.is_symlink() or not parent.is_dir():
+        return
     aside: dict[Path, Path] = {}
-    for folder in sorted(parent.iterdir()) if parent.is_dir() else ():
+    for folder in sorted(parent.iterdir()):
         match = _TEMPORARY.fullmatch(folder.name)
-        if match is not None and not _is_in_work(folder, int(match[1])):
+        if match is not None and not _is_in_work(folder, int(match[1]), is_building):
             remove_tree(folder)
         elif folder.name.startswith(_ASIDE):
             aside[folder] = folder.with_name(folder.name.removeprefix(_ASIDE).partition("-")[2])
@@ -58,9 +90,9 @@ def sweep(parent: Path) -> None:
             remove_tree(folder)
 
 
-def _is_in_work(folder: Path, pid: int) -> bool:
+def _is_in_work(folder: Path, pid: int, is_building: Callable[[], bool]) -> bool:
     """A process with this one's pid was here before where a container is started again: its folders are not ours."""
-    return folder in _own if pid == os.getpid() else psutil.pid_exists(pid)
+    return folder in _own if pid == os.getpid() else psutil.pid_exists(pid) and is_building()
 
 
 def put_aside(folder: Path) -> Path:

@@ -77,6 +77,14 @@ async def locked(
         release()
 
 
+def is_held(path: Path) -> bool:
+    """Whether some process, or another part of this one, has that lock file now. Raises: OSError."""
+    release = try_lock(path)
+    if release is not None:
+        release()
+    return release is None
+
+
 def try_lock(path: Path) -> Callable[[], None] | None:
     """Take the lock file if nobody has it; gives what frees it again, or None. Raises: OSError."""
     from filelock import FileLock, Timeout  # late: most starts of the module build nothing

@@ -39,7 +39,8 @@ class Basis(msgspec.Struct, frozen=True, kw_only=True):
 class Stamp(msgspec.Struct, frozen=True, kw_only=True):
     """Written last: an environment with it is complete. What follows `basis` is recorded and never makes it stale.
 
-    `interpreter`, its patch `version` and `identity` (size, time in ns) are the base Python's; `uv` is its version.
+    `interpreter`, its patch `version` and `identity` (size, time in ns) are the base Python's; `uv` is its version;
+    `packages` are what was installed, as `name-version`.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Stamp(msgspec.Struct, frozen=True, kw_only=True):
     version: str
     identity: tuple[int, int]
     uv: str
+    packages: tuple[str, ...] = ()
 
     def encode(self) -> bytes:
         """The bytes of the stamp file."""

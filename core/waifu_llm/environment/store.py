@@ -23,7 +23,9 @@ from waifu_llm.environment.model import (
     Size,
 )
 from waifu_llm.environment.seed import Seed, seed_digests
-from waifu_llm.environment.sharing import Flight, locked, try_lock
+from waifu_llm.environment.sharing import Flight, is_held, locked, try_lock
+from waifu_llm.environment.thread import in_thread
+from waifu_llm.environment.verify import missing_file
 from waifu_llm.errors import Closing, InstallFailed
 from waifu_llm.paths import Home
 
@@ -32,6 +34,8 @@ _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 _COMPILED: Final = "waifu-llm-compiled"
+# How long a stop waits until what a build began is removed: the next start sweeps what is larger than that.
+_REMOVAL_S: Final = 2.0
 
 
 class EnvironmentStore:
@@ -49,6 +53,14 @@ class EnvironmentStore:
         self._proven: set[Path] = set()
         self._seeds: dict[str, tuple[Seed, Path]] = {}
         self._bases: dict[Path, tuple[tuple[int, int], stamp.Basis]] = {}
+
+    def start(self) -> None:
+        """Sweep, in the background, what earlier modules left; and say in the log where there is no uv."""
+        self._own(self._sweep_leftovers())
+        try:
+            uv.find_uv()
+        except InstallFailed as error:
+            _log.warning("nothing can be installed: %s", error.message)
 
     def status(self, manifest: Manifest) -> EnvironmentStatus:
         """The state of its environment, from a few stats and one small file."""
@@ -78,8 +90,12 @@ class EnvironmentStore:
         self._basis(manifest)
         status = self.status(manifest)
         _, seed = self._seeds.get(manifest.name, (None, None))
-        if status.state is EnvironmentState.READY and status.folder in self._proven and seed and seed.is_dir():
-            return _environment(status, seed)
+        known = status.state is EnvironmentState.READY and status.folder in self._proven
+        if known and seed and seed.is_dir():
+            if await in_thread(_missing, status.folder) is None:
+                return _environment(status, seed)
+            if self._closing:
+                raise Closing("the module stops")
         flight = self._flights.get(status.folder)
         if flight is None:
             flight = self._flights[status.folder] = Flight()
@@ -89,11 +105,14 @@ class EnvironmentStore:
         return await flight.wait(on_progress)
 
     async def close(self) -> None:
-        """End every build, and wait until what it began is removed; who waits for one gets Closing."""
+        """End every build, and wait a moment for what it began to be removed; who waits for one gets Closing."""
         self._closing = True
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for patience_s in (_REMOVAL_S, None):
+            tasks = list(self._tasks)
+            for task in tasks:
+                task.cancel()
+            if tasks:
+                await asyncio.wait(tasks, timeout=patience_s)
 
     def estimate(self, manifest: Manifest) -> Estimate:
         """What a build takes against what is free. Raises: InstallFailed where it cannot fit."""
@@ -109,7 +128,7 @@ class EnvironmentStore:
     async def sizes(self, name: str) -> Size:
         """What all environments of that name take. Cancelling it is safe."""
         own = [entry.folder for entry in self.installed() if entry.name == name]
-        return sum(await asyncio.gather(*(asyncio.to_thread(folders.size_of, folder) for folder in own)), Size())
+        return sum(await asyncio.gather(*(in_thread(folders.size_of, folder) for folder in own)), Size())
 
     async def remove(self, name: str) -> list[Removal]:
         """Remove all environments of that name, but none that a live process runs from or that is being built.
@@ -128,8 +147,8 @@ class EnvironmentStore:
         done = await self._remove([entry.folder for entry in self.installed() if entry.folder not in needed])
         seeds = {self._seed(manifest).digest for manifest in manifests}
         old = [self._home.seed / digest for digest in seed_digests(self._home.seed) if digest not in seeds]
-        done += await asyncio.to_thread(folders.remove_unused, old)
-        await asyncio.to_thread(self._sweep)
+        done += await in_thread(folders.remove_unused, old)
+        await in_thread(self._sweep)
         return done
 
     # One flight.
@@ -142,9 +161,8 @@ class EnvironmentStore:
             raise self._builder.explain(manifest, error) from error
 
     async def _make_ready(self, manifest: Manifest, report: Callable[[BuildProgress], None]) -> Environment:
-        for folder in (self._home.root, self._home.envs, self._home.locks, self._home.seed):
-            folders.private(folder)
-        seed = await asyncio.to_thread(self._place_seed, manifest)
+        folders.private(self._home.root, self._home.envs, self._home.locks, self._home.seed)
+        seed = await in_thread(self._place_seed, manifest)
         ready = await self._ready(manifest, seed)
         if ready is None:
             async with locked(self._lock_of(self.status(manifest).folder), report):
@@ -164,6 +182,10 @@ class EnvironmentStore:
             if problem is not None:
                 _log.warning("the environment %s is broken: %s", status.folder.name, problem)
                 return None
+        missing = await in_thread(_missing, status.folder)
+        if missing is not None:
+            _log.warning("the environment %s is broken: its file %s is gone", status.folder.name, missing)
+            return None
         return _environment(status, seed)
 
     async def _build(self, manifest: Manifest, seed: Path, report: Callable[[BuildProgress], None]) -> Environment:
@@ -171,7 +193,7 @@ class EnvironmentStore:
         status = self.status(manifest)
         if status.state in (EnvironmentState.BROKEN, EnvironmentState.READY):
             folders.put_aside(status.folder)
-        await asyncio.to_thread(self._sweep)
+        await in_thread(self._sweep)
         lock, basis = _lock_text(manifest), self._basis(manifest)
         await self._builder.build(manifest, lock, basis, seed, report)
         return _environment(self.status(manifest), seed)
@@ -205,21 +227,31 @@ class EnvironmentStore:
             if compiling is not None:
                 compiling.cancel()
                 await asyncio.wait({compiling})
-            folders.private(self._home.locks)
+            folders.private(self._home.root, self._home.locks)
             release = try_lock(self._lock_of(folder)) if folder not in self._flights else None
             if release is None:
                 done.append(Removal(folder, kept="it is being installed"))
                 continue
             try:
-                done += await asyncio.to_thread(folders.remove_unused, [folder])
+                done += await in_thread(folders.remove_unused, [folder])
             finally:
                 release()
             self._proven.discard(folder)
         return done
 
+    async def _sweep_leftovers(self) -> None:
+        try:
+            await in_thread(self._sweep)
+        except OSError as error:
+            _log.info("what earlier installs left was not removed: %s", error)
+
     def _sweep(self) -> None:
-        for parent in (self._home.envs, self._home.seed):
-            folders.sweep(parent)
+        folders.sweep(self._home.envs, self._is_building)
+        # Seeds are written without a lock; they are small, so that a stranger's pid may keep one a while longer.
+        folders.sweep(self._home.seed, lambda: True)
+
+    def _is_building(self) -> bool:
+        return any(is_held(lock) for lock in self._home.locks.glob("*.lock"))
 
     def _lock_of(self, folder: Path) -> Path:
         return self._home.locks / f"{folder.name}.lock"
@@ -278,6 +310,14 @@ def _is_same_interpreter(folder: Path) -> bool:
         return recorded.identity == interpreter_identity(uv.python_of(folder, sys.platform))
     except (OSError, ValueError):
         return False
+
+
+def _missing(folder: Path) -> str | None:
+    """A file of a finished environment that is gone, or cannot be looked for."""
+    try:
+        return missing_file(folder, stamp.recorded((folder / stamp.STAMP_FILE).read_bytes()).packages)
+    except (OSError, ValueError):
+        return stamp.STAMP_FILE
 
 
 def _lock_text(manifest: Manifest) -> str:

@@ -70,8 +70,7 @@ class Gateways:
         recipe = self._recipe(manifest)
 
         async def prepare(manifest: Manifest, on_progress: OnProgress) -> Environment:
-            for folder in (self._home.root, self._home.data, self._home.data / name):
-                folders.private(folder)
+            folders.private(self._home.root, self._home.data, self._home.data / name)
             return await recipe.prepare(manifest, on_progress)
 
         return Gateway(replace(recipe, prepare=prepare), start, on_ready)
