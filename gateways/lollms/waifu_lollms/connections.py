@@ -13,6 +13,7 @@ from waifu_lollms.limits import Limits
 from waifu_lollms.transport import LINK
 
 _log: Final = logging.getLogger(__name__)
+_BAD_REQUEST: Final = b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 
 
 class _Stall:
@@ -78,6 +79,10 @@ class WebSocket(WebSocketsSansIOProtocol):
         except Exception as error:
             _log.info("a WebSocket was closed: %s", type(error).__name__)
             self.transport.abort()
+        # The first bytes are a whole request. One with more headers than the library reads would hang here for ever.
+        if not self.handshake_initiated and not self.transport.is_closing():
+            self.transport.write(_BAD_REQUEST)
+            self.transport.close()
 
     def handle_connect(self, event: Request) -> None:
         """The handshake, with the way to end this connection for the application."""

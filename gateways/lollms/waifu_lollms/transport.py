@@ -248,6 +248,9 @@ class Transport:
 
     async def _on_message(self, session: str, data: str | bytes) -> None:
         """One message of engine.io, before the library reads it."""
+        if self.session(session) is None:
+            # It ended with an earlier packet of the same payload.
+            return
         kind = data[:1] if isinstance(data, str) else None
         client = self._by_session.get(session)
         # We ask for no acknowledgement; and what a refused or leaving client still sends belongs to nobody.
@@ -287,6 +290,8 @@ class Transport:
     def _sender(self, client: _Client) -> Send:
         async def send(event: str, payload: Mapping[str, object]) -> None:
             if client.gone:
+                # Whoever sends on and on must let others run, also where there is nothing to wait for.
+                await asyncio.sleep(0)
                 return
             await self.server.eio.send(client.session, encode_event(event, payload))
             await self._hold_back(client.session)
