@@ -15,6 +15,7 @@ from waifu_client import BlockingClient, LLMError, LoadProgress, connect_blockin
 
 PROMPT: Final = "Hello! This sentence came over a socket, through a worker in an environment of its own, and back."
 STOPPING_S: Final = 15.0
+LONGEST_LINE: Final = 65536
 
 
 class DemoFailed(Exception):
@@ -29,7 +30,7 @@ def module() -> Iterator[str]:
     assert process.stdout is not None
     try:
         with timed("starting the module"):
-            said = process.stdout.readline()
+            said = process.stdout.readline(LONGEST_LINE)
         url = re.search(r"ws://\S+", said)
         if url is None:
             raise DemoFailed(f"the module did not start: {said.strip() or 'what it said is above'}")

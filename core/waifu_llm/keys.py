@@ -19,7 +19,8 @@ from waifu_llm.paths import Home
 from waifu_llm.private_files import make_private_folder, mode_problem, read_private, write_private
 
 _SERVICE: Final = "waifu-llm"
-_USABLE: Final = re.compile(r"[!-~]{1,16384}\Z")
+LONGEST_KEY: Final = 16384
+_USABLE: Final = re.compile(rf"[!-~]{{1,{LONGEST_KEY}}}\Z")
 _LOCK_TIMEOUT_S: Final = 10.0
 _NO_KEYRINGS: Final = ("keyring.backends.fail", "keyring.backends.null")
 

@@ -35,6 +35,7 @@ def test_a_key_among_the_arguments_is_refused(cli: Cli, home: Path) -> None:
     ("provider", "piped", "code", "part"),
     [
         ("openai", "", 1, "that is no key"),
+        ("openai", "k" * 16385, 1, "that is no key"),
         ("echo", KEY, 2, "echo needs no key"),
         ("nobody", KEY, 1, "there is no provider 'nobody'; there are: echo, openai"),
     ],

@@ -11,6 +11,7 @@ from waifu_llm.cli.names import provider_named
 from waifu_llm.cli.output import note, say, say_json, warn
 from waifu_llm.cli.text import table
 from waifu_llm.errors import UsageError
+from waifu_llm.keys import LONGEST_KEY
 
 
 def run(args: Namespace) -> int:
@@ -41,7 +42,8 @@ def _set(context: Context, provider: str) -> int:
 
 def _read_key(manifest: Manifest) -> str:
     if not sys.stdin.isatty():
-        return sys.stdin.readline()
+        # One character more than a key and its newline have: what is cut off here is refused there.
+        return sys.stdin.readline(LONGEST_KEY + 2)
     try:
         return getpass.getpass(f"{manifest.declared.title} API key (it is not shown): ")
     except EOFError:

@@ -16,6 +16,7 @@ import time
 VARIABLE = "WAIFU_LLM_RUN"
 LIMIT_S = 2.0
 PAUSE_S = 0.01
+LONGEST_MARKER = 256
 _SIGKILL = 9  # signal.SIGKILL, which Windows' signal module has not
 
 
@@ -37,7 +38,7 @@ def _carriers_in_proc(entry: bytes) -> list[int]:
 
 
 def _carriers_by_ps(entry: str) -> list[int]:
-    listing = subprocess.run(["ps", "-axEww", "-o", "pid=,command="], capture_output=True, check=False)  # noqa: S607
+    listing = subprocess.run(["ps", "-axEww", "-o", "pid=,command="], capture_output=True, check=False)  # noqa: S607 # nosec B607
     found = []
     for line in listing.stdout.decode("utf-8", "replace").splitlines():
         pid, _, command = line.strip().partition(" ")
@@ -63,7 +64,7 @@ def main() -> None:
     """Wait for the core's end, then clean up behind it."""
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         signal.signal(getattr(signal, name), signal.SIG_IGN)
-    marker = sys.stdin.readline().strip()
+    marker = sys.stdin.readline(LONGEST_MARKER).strip()
     if marker:
         sys.stdout.write("watching\n")
         sys.stdout.flush()

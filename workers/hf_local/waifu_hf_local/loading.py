@@ -143,8 +143,11 @@ def _read(wanted: Wanted) -> Loaded:
 
     dtype = "auto" if wanted.dtype == "auto" else getattr(torch, wanted.dtype)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(wanted.path, local_files_only=True, trust_remote_code=False)
-        model = AutoModelForCausalLM.from_pretrained(
+        # Both read a local folder; code in it is never run.
+        tokenizer = AutoTokenizer.from_pretrained(  # nosec B615
+            wanted.path, local_files_only=True, trust_remote_code=False
+        )
+        model = AutoModelForCausalLM.from_pretrained(  # nosec B615
             wanted.path, dtype=dtype, local_files_only=True, trust_remote_code=False
         )
     except Exception as error:

@@ -90,7 +90,7 @@ def download(model: str, cache: str, token: str | None) -> None:
     patterns = wanted_files(names)
     if not patterns:
         raise ValueError(model)
-    snapshot_download(
+    snapshot_download(  # nosec B615 # the user names a model; only weights and JSON are read of it, no code
         model,
         cache_dir=cache,
         token=token,
