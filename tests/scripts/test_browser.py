@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from support import browser as tests_browser
 
 Prepare = Callable[..., str | None]
 ROOT = Path(__file__).resolve().parents[2]
@@ -44,6 +45,10 @@ class Apt:
 def finds(*found: str | None) -> Callable[[], str | None]:
     left: Iterator[str | None] = iter(found)
     return lambda: next(left)
+
+
+def test_the_tests_look_for_the_browsers_that_the_set_up_looks_for(prepare: Prepare) -> None:
+    assert importlib.import_module("browser").NAMES == tests_browser.NAMES
 
 
 def test_where_there_is_a_browser_nothing_is_installed(prepare: Prepare, debian: Path) -> None:

@@ -18,7 +18,7 @@ DESKTOP: Final = (1280, 800)
 PHONE: Final = (390, 844)
 WAIT_MS: Final = WAIT_S * 1000
 # As scripts/browser.py has them, which installs the first where it may.
-_NAMES: Final = ("chromium", "google-chrome", "google-chrome-stable", "chromium-browser")
+NAMES: Final = ("chromium", "google-chrome", "google-chrome-stable", "chromium-browser")
 _ARGUMENTS: Final = (
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost",
     "--no-proxy-server",
@@ -28,9 +28,9 @@ _ARGUMENTS: Final = (
 
 def browser_program() -> str:
     """The browser; without one the test is skipped, and says so."""
-    found = next((path for name in _NAMES if (path := shutil.which(name)) is not None), None)
+    found = next((path for name in NAMES if (path := shutil.which(name)) is not None), None)
     if found is None:
-        pytest.skip(f"NO BROWSER: the playground is not tested here; install one of {', '.join(_NAMES)}")
+        pytest.skip(f"NO BROWSER: the playground is not tested here; install one of {', '.join(NAMES)}")
     return found
 
 
