@@ -38,6 +38,10 @@ class LimitSettings(_Section, frozen=True, kw_only=True):
     connections: Positive = 2000
     running: Positive = 2048
     queued: Positive = 16384
+    requests: Positive = 16384
+    queued_bytes: Positive = 256 * 1024 * 1024
+    answer_bytes: Positive = 16 * 1024 * 1024
+    workers: Positive = 64
     pending_bytes: Positive = 8 * 1024 * 1024
     stall_s: Seconds = 30.0
 
@@ -121,6 +125,10 @@ HELP: Final[dict[str, dict[str, str]]] = {
         "connections": "Clients at once; more are answered 503.",
         "running": "Generations at once.",
         "queued": "Generations that may wait for a place; more are refused as busy.",
+        "requests": "Requests that one client may have under way; more are refused as busy.",
+        "queued_bytes": "Memory for prompts that wait; no client has more than half of it; more is refused as busy.",
+        "answer_bytes": "Longest answer to a request that does not stream; a longer one ends as truncated.",
+        "workers": "Workers at once; one that nobody uses makes room for another, else the load is refused as busy.",
         "pending_bytes": "Bytes that may wait for a slow client before it is disconnected.",
         "stall_s": "Seconds without progress before a slow client is disconnected.",
     },
