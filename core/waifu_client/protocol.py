@@ -228,7 +228,7 @@ class OptionDetails(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class ProviderDetails(msgspec.Struct, frozen=True):
-    """What a program can show about a provider before loading it."""
+    """What a program can show about a provider before loading it. `size_bytes`: about what it downloads."""
 
     title: str
     description: str
@@ -241,6 +241,9 @@ class ProviderDetails(msgspec.Struct, frozen=True):
     abilities: list[str]
     options: dict[str, OptionDetails]
     default_model: str | None = None
+    author: str = ""
+    version: str = ""
+    size_bytes: int = 0
 
 
 class GetProvidersDone(Reply, frozen=True, kw_only=True, tag="get_providers_done"):

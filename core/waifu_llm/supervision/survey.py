@@ -23,6 +23,9 @@ def provider_details(manifest: Manifest, *, installed: bool, running: bool, has_
         has_api_key=has_key,
         abilities=list(declared.abilities),
         default_model=declared.default_model,
+        author=manifest.author,
+        version=manifest.version,
+        size_bytes=round(declared.download_mb * 2**20),
         options={
             name: OptionDetails(
                 type=option.type, help=option.help, default=option.default, choices=list(option.choices) or UNSET

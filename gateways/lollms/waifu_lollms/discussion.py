@@ -65,7 +65,9 @@ def build(
     if welcome:
         messages.append(Message(role="assistant", content=personality.welcome_message))
     for turn in kept:
-        messages += (form.said(turn.user), Message(role="assistant", content=turn.answer))
+        messages.append(form.said(turn.user))
+        if turn.answer:  # providers refuse a message without content
+            messages.append(Message(role="assistant", content=turn.answer))
     messages.append(form.said(prompt))
     text = "".join((conditioning, welcome, *map(form.turn, kept), asked))
     return Discussion(tuple(messages), text, _stops((*personality.anti_prompts, state.discussion_prompt_separator)))

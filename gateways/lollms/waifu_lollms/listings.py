@@ -31,19 +31,14 @@ def _card(name: str, details: "ProviderDetails | None") -> dict[str, object]:
     return {
         "name": name,
         "title": details.title if details else name,
-        "author": _said(details, "author", ""),
-        "version": _said(details, "version", ""),
+        "author": details.author if details else "",
+        "version": details.version if details else "",
         "description": details.description if details else "",
         "link": details.homepage if details else "",
         "category": details.category if details else "",
         "installed": details.installed if details else False,
-        "size_bytes": _said(details, "size_bytes", 0),
+        "size_bytes": details.size_bytes if details else 0,
     }
-
-
-def _said(details: "ProviderDetails | None", name: str, unknown: object) -> object:
-    """A field of the manifest that not every module tells."""
-    return getattr(details, name, None) or unknown
 
 
 def models(listed: "Models", provider: str, details: "ProviderDetails | None") -> list[dict[str, object]]:

@@ -47,6 +47,10 @@ def test_the_text_is_conditioning_then_prefix_prompt_link_text_prefix_and_answer
     )
 
 
+def test_an_answer_without_text_is_no_message() -> None:
+    assert said(built(NO_WELCOME, (Turn("one", ""),), "two"))[1:] == [("user", "one"), ("user", "two")]
+
+
 def test_the_roles_are_the_same_discussion_without_prefixes() -> None:
     assert said(built(NO_WELCOME, TURNS, "three")) == [
         ("system", "You are Ann.\n"),
@@ -186,11 +190,12 @@ def test_whatever_was_said_the_discussion_keeps_its_budget_and_has_no_gap(
 
     messages = [message for message in discussion.messages if message.role != "system"]
     assert messages.pop() == Message(role="user", content=prompt)
+    kept = turns[len(turns) - sum(message.role == "user" for message in messages) :]
     if messages and messages[0].role == "assistant":
         assert messages.pop(0).content == personality.welcome_message
-        assert len(messages) == 2 * len(turns)
-    expected = [text for turn in turns for text in (turn.user, turn.answer)]
-    assert [message.content for message in messages] == expected[len(expected) - len(messages) :]
+        assert kept == turns
+    expected = [("user", turn.user) if user else ("assistant", turn.answer) for turn in kept for user in (True, False)]
+    assert [(it.role, it.content) for it in messages] == [it for it in expected if it[0] == "user" or it[1]]
 
     assert all(discussion.stops) and len(set(discussion.stops)) == len(discussion.stops)
     assert set(discussion.stops) == {*personality.anti_prompts, separator} - {""}

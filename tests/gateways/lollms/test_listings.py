@@ -21,6 +21,9 @@ def details(category: str = "api", **more: str) -> ProviderDetails:
         has_api_key=True,
         abilities=["chat"],
         options={},
+        author="them",
+        version="2.0",
+        size_bytes=3145728,
         **more,
     )
 
@@ -57,13 +60,13 @@ def test_a_binding_is_a_card_and_the_models_that_are_known() -> None:
         "card": {
             "name": "thing",
             "title": "Open Thing",
-            "author": thing["card"]["author"],  # type: ignore[index]
-            "version": thing["card"]["version"],  # type: ignore[index]
+            "author": "them",
+            "version": "2.0",
             "description": "a service",
             "link": "https://example.org",
             "category": "api",
             "installed": True,
-            "size_bytes": thing["card"]["size_bytes"],  # type: ignore[index]
+            "size_bytes": 3145728,
         },
         "models": ["m0", "m1", "m2"],
     }
