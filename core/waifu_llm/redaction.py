@@ -1,43 +1,96 @@
-"""Keys never reach a log or a message: secrets are known by value and taken out of every text. Pure."""
+"""Keys never reach a log or a message: secrets are known by value and taken out of every text. Pure.
 
-import base64
+What clients give is known only while somebody may still speak of it, and never hides ordinary words: a "key" such as
+`ollama` or `the ` is taken out of what comes from its own worker (`including`), not out of everybody's messages.
+"""
+
 import re
-from typing import Final
-from urllib.parse import quote, quote_plus
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Final, TypeGuard
+from urllib.parse import unquote
 
-MASK: Final = "[redacted]"
-_SHAPES: Final = re.compile(r"\b(?:sk|gsk|pst|hf|xai)[-_][A-Za-z0-9_\-.*]{8,}")
-_BEARER: Final = re.compile(r"(?i)\b(bearer\s+)[A-Za-z0-9_\-.~+/=]{8,}")
-_SHORTEST: Final = 4
+from waifu_worker.scrub import MASK, SHORTEST, ends, forms, longest_first, without_shapes
+
+__all__ = ["MASK", "Redactor", "secrets_of"]
+
+RECENT: Final = 64
+_TELLING: Final = 16
+_SHORTEST_FOUND: Final = 8
+_NAMES: Final = re.compile(r"(?i)(?:^|_)(?:KEY|TOKEN|SECRET|PASSWORD)$")
+_USER: Final = re.compile(r"://(?:[^/\s@:]*:)?([^/\s@]+)@")
 
 
 class Redactor:
-    """Knows every secret this process has been given, and takes them out of texts."""
+    """Knows the secrets that this process has been given, and takes them out of texts. From any thread.
 
-    def __init__(self) -> None:
-        # A plain list, longest first: a pattern of them all takes seconds to compile once clients have brought
-        # a few hundred keys, and everybody would wait for it.
+    It costs a search of the text for each form of each known key: for ever are only this server's own, of the
+    clients' those that a load uses, and the last `RECENT` others.
+    """
+
+    def __init__(self, whole: "Redactor | None" = None) -> None:
+        self._whole = whole
+        self._own: dict[str, frozenset[str]] = {}
+        self._given: dict[str, frozenset[str]] = {}
+        # Lists and not a pattern of them all, which takes seconds to compile, and always new ones: threads that log
+        # may be going through the old one.
         self._forms: list[str] = []
-        self._secrets: set[str] = set()
+        self._merged: tuple[list[str], list[str]] = ([], [])
 
     def add(self, secret: str | None) -> None:
-        """From now on this value, and its URL-quoted and base64 forms, never leave in a text."""
-        if not secret or len(secret) < _SHORTEST or secret in self._secrets:
+        """From now on this value of the server's own, in all its forms, and both ends of a long one, are taken out."""
+        if secret and len(secret) >= SHORTEST and secret not in self._own:
+            self._own[secret] = forms(secret) | ends(secret)
+            self._rebuild()
+
+    def seen(self, key: str | None, in_use: Iterable[str | None] = ()) -> None:
+        """A key for a provider has come: it is known until `RECENT` others came that are not `in_use` any more."""
+        if not _is_telling(key):
             return
-        self._secrets.add(secret)
-        forms = {secret, quote(secret, safe=""), quote_plus(secret)}
-        forms.add(base64.b64encode(secret.encode("utf-8", "replace")).decode().rstrip("="))
-        forms.add(base64.urlsafe_b64encode(secret.encode("utf-8", "replace")).decode().rstrip("="))
-        if len(secret) >= 24:
-            # A service that masks a key often leaves one of its ends; eight characters of it are enough to tell.
-            forms.update((secret[:8], secret[-8:]))
-        # A new list: threads that log may be going through the old one.
-        self._forms = sorted([*self._forms, *forms], key=len, reverse=True)
+        used = {key, *in_use}
+        # Those in use to the end: whose use ends after this has its last words before it for as long as others.
+        unused = [(known, its) for known, its in self._given.items() if known not in used]
+        kept = [(known, its) for known, its in self._given.items() if known in used]
+        self._given = dict([*unused[-RECENT:], *kept, (key, self._given.get(key) or forms(key))])
+        self._rebuild()
+
+    def including(self, key: str | None) -> "Redactor":
+        """One that takes out this key as well, however short, and its ends: for what comes from whoever got it."""
+        redactor = Redactor(self)
+        redactor.add(key)
+        return redactor
 
     def scrub(self, text: str) -> str:
         """`text` without any known secret and without anything that looks like a key."""
         # Shapes first: a key that a service half masked ("sk-abcd****wxyz") is one only while it is whole.
-        text = _BEARER.sub(rf"\1{MASK}", _SHAPES.sub(MASK, text))
-        for form in self._forms:
+        text = without_shapes(text)
+        for form in self._all_forms():
             text = text.replace(form, MASK)
         return text
+
+    def _rebuild(self) -> None:
+        self._forms = longest_first(frozenset().union(*self._own.values(), *self._given.values()))
+        self._merged = ([], [])
+
+    def _all_forms(self) -> list[str]:
+        if self._whole is None:
+            return self._forms
+        theirs = self._whole._forms
+        of, merged = self._merged
+        if of is not theirs:
+            merged = longest_first(frozenset(theirs).union(self._forms))
+            self._merged = theirs, merged
+        return merged
+
+
+def _is_telling(key: str | None) -> TypeGuard[str]:
+    """Whether a value is found in texts only where somebody means it."""
+    return key is not None and len(key) >= _TELLING and not any(character.isspace() for character in key)
+
+
+def secrets_of(environ: Mapping[str, str], urls: Iterable[str | None] = ()) -> Iterator[str]:
+    """The user's own secrets that programs we start may speak of: passwords in URLs, variables that are named so."""
+    found = [value for name, value in environ.items() if _NAMES.search(name)]
+    for url in (*urls, *environ.values()):
+        for password in _USER.findall(url or ""):
+            found += {password, unquote(password)}
+    return (secret for secret in found if len(secret) >= _SHORTEST_FOUND)

@@ -2,29 +2,24 @@
 
 import os
 import platform
-import re
 import sys
 import traceback
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Final
 
 from waifu_llm import __version__
 from waifu_llm.log import CORE_LOG
 from waifu_llm.paths import Home
-from waifu_llm.private_files import PrivateFileError, make_private_folder
-from waifu_llm.redaction import Redactor
-
-_SECRET: Final = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD)", re.IGNORECASE)
+from waifu_llm.private_files import PrivateFileError, make_folder_of_home, make_private_folder
+from waifu_llm.redaction import Redactor, secrets_of
 
 
 def report(error: BaseException, environ: Mapping[str, str] | None = None) -> str:
     """Write the traceback to `<home>/logs/waifu-llm.log` and return the sentence for the user. Never raises."""
     environ = os.environ if environ is None else environ
     redactor = Redactor()
-    for name, value in environ.items():
-        if _SECRET.search(name):
-            redactor.add(value)
+    for secret in secrets_of(environ):
+        redactor.add(secret)
     stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     where = f"waifu-llm {__version__}, Python {platform.python_version()}, {platform.platform()}"
     details = redactor.scrub(f"{stamp} {where}\n{''.join(traceback.format_exception(error))}")
@@ -32,7 +27,7 @@ def report(error: BaseException, environ: Mapping[str, str] | None = None) -> st
     home = Home.find(environ)
     try:
         make_private_folder(home.root)
-        make_private_folder(home.logs)
+        make_folder_of_home(home.logs)
         file = home.logs / CORE_LOG
         with file.open("a", encoding="utf-8", errors="replace") as opened:
             opened.write(details)
