@@ -26,6 +26,21 @@ def make_private_folder(folder: Path) -> None:
         raise PrivateFileError(f"the folder {folder} cannot be made: {error.strerror or error}") from error
 
 
+def make_folder_of_home(folder: Path) -> None:
+    """Create a folder of a home, or close the one that is there to other users. Raises: PrivateFileError, also where
+    it is a link: what is written there would land anywhere.
+    """
+    make_private_folder(folder)
+    try:
+        mode = folder.lstat().st_mode
+        if stat.S_ISLNK(mode):
+            raise PrivateFileError(f"{folder} is a link, so nothing is written there; remove it")
+        if os.name != "nt" and stat.S_IMODE(mode) & 0o077:
+            folder.chmod(0o700)
+    except OSError as error:
+        raise PrivateFileError(f"{folder} cannot be closed to others: {error.strerror or error}") from error
+
+
 def write_private(file: Path, content: bytes) -> None:
     """Replace `file` at once by `content`, with mode 0600 whatever the umask. Raises: PrivateFileError."""
     make_private_folder(file.parent)

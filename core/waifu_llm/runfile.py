@@ -9,7 +9,13 @@ import msgspec
 import psutil
 
 from waifu_llm.paths import Home
-from waifu_llm.private_files import PrivateFileError, make_private_folder, read_private, write_private
+from waifu_llm.private_files import (
+    PrivateFileError,
+    make_folder_of_home,
+    make_private_folder,
+    read_private,
+    write_private,
+)
 
 # The system counts a process's start from its boot time, which moves a little with the clock.
 _SAME_START_S: Final = 2.0
@@ -34,6 +40,7 @@ class _Record(msgspec.Struct, frozen=True):
 def write_run_file(home: Home, url: str, token: str | None) -> Path:
     """Say that this process listens at `url`. Raises: PrivateFileError."""
     make_private_folder(home.root)
+    make_folder_of_home(home.run)
     record = _Record(url, psutil.Process().create_time(), token)
     file = _file(home, os.getpid())
     write_private(file, msgspec.json.encode(record))

@@ -3,18 +3,21 @@
 import hashlib
 import json
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 
 class PackageIndex:
-    """`folder` holds wheels; `times` gives the upload time by version. `fault`: "", "error", "hang" or "cut"."""
+    """`folder` holds wheels; `times` gives the upload time by version, `yanked` versions are. `fault`: "", "error",
+    "hang" or "cut".
+    """
 
-    def __init__(self, folder: Path, times: Mapping[str, str] | None = None) -> None:
+    def __init__(self, folder: Path, times: Mapping[str, str] | None = None, *, yanked: Collection[str] = ()) -> None:
         self.folder = folder
         self.times = times or {}
+        self.yanked = yanked
         self.fault = ""
         self.asked: list[str] = []
         self.let_go = threading.Event()
@@ -39,6 +42,7 @@ class PackageIndex:
                 "url": f"/files/{file.name}",
                 "hashes": {"sha256": hashlib.sha256(file.read_bytes()).hexdigest()},
                 "upload-time": self.times.get(file.name.split("-")[1], "2020-01-01T00:00:00Z"),
+                "yanked": "it was a mistake" if file.name.split("-")[1] in self.yanked else False,
             }
             for file in files
         ]

@@ -17,7 +17,7 @@ from waifu_llm.environment import uv
 from waifu_llm.environment.folders import put_aside, remove_tree, temporary
 from waifu_llm.environment.model import BuildProgress, Completed, Estimate, Run
 from waifu_llm.environment.stamp import STAMP_FILE, Basis, Stamp
-from waifu_llm.environment.startup import fingerprint
+from waifu_llm.environment.startup import fingerprint, refuse_startup_code
 from waifu_llm.environment.thread import Halt, in_thread
 from waifu_llm.environment.uv_output import UvProgress, disk_is_full, failure, last_line, sentence
 from waifu_llm.environment.verify import verify
@@ -139,6 +139,8 @@ class Builder:
                 break
         self._demand(manifest, synced)
         if manifest.declared.unhashed:
+            # The second step asks the environment's own Python about itself: it must still be the one we made.
+            await in_thread(refuse_startup_code, folder, fresh)
             pins = manifest.declared.unhashed
             for command in uv.unhashed_commands(program, python, pins, locked, self._uv_env):
                 installed = await self._uv(command, report)

@@ -35,6 +35,8 @@ def private(home: Path, *below: Path) -> None:
         info = folder.lstat()
         if stat.S_ISLNK(info.st_mode):
             raise OSError(errno.ELOOP, f"{folder.name} is a link")
+        if not stat.S_ISDIR(info.st_mode):
+            raise NotADirectoryError(errno.ENOTDIR, f"{folder.name} is no folder")
         _make_own(folder, info, closed_to=0o077)
 
 

@@ -1,5 +1,6 @@
 """Where lines end up: the terminal, and files that are renamed when they are full. Neither is ever waited for."""
 
+import errno
 import os
 import time
 from datetime import UTC, datetime
@@ -62,6 +63,8 @@ class Files:
 
     def _append(self, file: Path, text: str) -> None:
         file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if file.parent.is_symlink():
+            raise OSError(errno.ELOOP, "its folder is a link")
         with os.fdopen(os.open(file, _APPEND, 0o600), "ab") as opened:
             opened.write(text.encode("utf-8", "replace"))
             full = opened.tell() > ROTATE_BYTES
