@@ -1,5 +1,6 @@
-"""What all tests have: a home of their own, an environment without anybody's keys, a check for leaks."""
+"""What all tests have: a home of their own, an environment without anybody's keys, a check for leaks, a loop."""
 
+import asyncio
 import gc
 import os
 import re
@@ -13,6 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 from support.environments import ROOTS, SharedEnvironments
+from support.virtual_loop import VirtualLoop
 from support.waiting import wait_until
 
 # Each worker's folder is an import root of its own, as its seed is; `workers/` itself is none.
@@ -27,6 +29,12 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 _PRIVATE = re.compile(
     r"(_API_KEY|_TOKEN|_BASE_URL|_HOST|_SECRET|_PROXY)$|^(WAIFU_LLM_|OPENAI_|GROQ_|OLLAMA_|HF_)", re.I
 )
+
+
+def pytest_asyncio_loop_factories(item: pytest.Item) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Time is the machine's, or the test's own (`pytest.mark.virtual_time`)."""
+    virtual = item.get_closest_marker("virtual_time") is not None
+    return {"virtual": VirtualLoop} if virtual else {"real": asyncio.new_event_loop}
 
 
 @pytest.fixture(autouse=True)
