@@ -10,13 +10,13 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.http11 import Request
 
 from waifu_lollms.limits import Limits
-from waifu_lollms.transport import LINK
+from waifu_lollms.sessions import LINK
 
 _log: Final = logging.getLogger(__name__)
 _BAD_REQUEST: Final = b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 
 
-class _Stall:
+class Stall:
     """Aborts a transport out of whose full buffer nothing went for `seconds`."""
 
     def __init__(self, transport: asyncio.Transport, seconds: float) -> None:
@@ -47,12 +47,12 @@ class WebSocket(WebSocketsSansIOProtocol):
     """One WebSocket."""
 
     limits = Limits()
-    _stall: _Stall
+    _stall: Stall
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """It takes over from HTTP."""
         super().connection_made(transport)
-        self._stall = _Stall(self.transport, self.limits.stall_s)
+        self._stall = Stall(self.transport, self.limits.stall_s)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """It is gone."""
@@ -97,13 +97,13 @@ class Http(H11Protocol):
 
     limits = Limits()
     most_connections = 1024
-    _stall: _Stall
+    _stall: Stall
     _waiting: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """One more connection, unless there are too many."""
         super().connection_made(transport)  # type: ignore[arg-type]
-        self._stall = _Stall(self.transport, self.limits.stall_s)
+        self._stall = Stall(self.transport, self.limits.stall_s)
         if len(self.connections) > self.most_connections:
             self.transport.abort()
         else:

@@ -12,7 +12,7 @@ from urllib.parse import parse_qs
 from waifu_lollms.answers import Scope, Send, answer
 from waifu_lollms.limits import Limits
 from waifu_lollms.packets import Malformed, Stage, check_payload, next_stage
-from waifu_lollms.transport import LINK, Transport
+from waifu_lollms.sessions import LINK, Sessions
 
 Message: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
@@ -29,8 +29,9 @@ _MALFORMED_CODE: Final = 1002
 class Engine:
     """The endpoint `/socket.io/`."""
 
-    def __init__(self, transport: Transport, limits: Limits) -> None:
-        self._transport = transport
+    def __init__(self, server: Any, sessions: Sessions, limits: Limits) -> None:
+        self._server = server
+        self._sessions = sessions
         self._limits = limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -61,8 +62,8 @@ class Engine:
                 return 400, "A session begins with GET.\n"
             if query.get("EIO") != ["4"]:
                 return 400, "Engine.IO 4 is spoken here: Socket.IO clients of version 3 or newer.\n"
-            return (503, "Too many programs are connected.\n") if self._transport.is_full() else None
-        found = self._transport.session(session)
+            return (503, "Too many programs are connected.\n") if self._sessions.are_full() else None
+        found = self._sessions.find(session)
         if found is None or found.upgraded or not found.connected:
             return _UNKNOWN
         if transport == "websocket" and found.upgrading:
@@ -76,7 +77,7 @@ class Engine:
             return {"type": "http.request", "body": body, "more_body": False}
 
         headers = [*_passed_on(scope), (b"content-length", b"%d" % len(body)), *more]
-        await self._transport.server.handle_request({**scope, "headers": headers}, receive, send)
+        await self._server.handle_request({**scope, "headers": headers}, receive, send)
 
     async def _poll(self, scope: Scope, receive: Receive, send: Send, session: str) -> None:
         """One long poll. A client that hangs up in the midst of it has gone: what it was sent would be lost."""
@@ -85,11 +86,11 @@ class Engine:
         try:
             await asyncio.wait((polling, watching), return_when=asyncio.FIRST_COMPLETED)
             if not polling.done():
-                found = self._transport.session(session)
+                found = self._sessions.find(session)
                 polling.cancel()
                 await asyncio.wait((polling,))
                 if found is not None and not found.upgraded:
-                    await self._transport.drop(session)
+                    await self._sessions.drop(session)
             elif not polling.cancelled():
                 polling.result()
         finally:
@@ -98,7 +99,7 @@ class Engine:
             await asyncio.wait((polling, watching))
 
     async def _post(self, scope: Scope, receive: Receive, send: Send, session: str) -> None:
-        found = self._transport.session(session)
+        found = self._sessions.find(session)
         # One after the other: their packets belong into the order in which they came.
         async with found.session.setdefault(_LOCK, asyncio.Lock()):
             try:
@@ -106,12 +107,12 @@ class Engine:
                     body = await _body(receive, self._limits.message_bytes)
                 check_payload(body)
             except Malformed as error:
-                await self._transport.drop(session)
+                await self._sessions.drop(session)
                 await answer(scope, send, 400, f"This session is closed: you sent {error}.\n")
             except (TimeoutError, ConnectionError):
                 await answer(scope, send, 408, "The request did not come in time.\n")
             else:
-                if self._transport.session(session) is None:
+                if self._sessions.find(session) is None:
                     await answer(scope, send, *_UNKNOWN)
                 else:
                     await self._hand_on(scope, body, send)
@@ -121,7 +122,7 @@ class Engine:
         abort = scope["extensions"].get(LINK)
         scope = {**scope, "headers": [*_passed_on(scope), *_AS_UPGRADE], LINK: abort}
         if session is not None:
-            self._transport.session(session).session[LINK] = abort
+            self._sessions.find(session).session[LINK] = abort
 
         async def checked() -> Message:
             nonlocal stage
@@ -137,9 +138,9 @@ class Engine:
 
         try:
             with contextlib.suppress(OSError):  # the client left while it was let in
-                await self._transport.server.handle_request(scope, checked, send)
+                await self._server.handle_request(scope, checked, send)
         finally:
-            found = None if session is None else self._transport.session(session)
+            found = None if session is None else self._sessions.find(session)
             if found is not None and not found.upgraded:
                 # The library forgets it where the WebSocket breaks off early; then no poll would get anything more.
                 found.upgrading = False

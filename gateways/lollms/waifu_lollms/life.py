@@ -50,7 +50,7 @@ async def serving(
     limits = limits or Limits()
     transport = Transport(service, settings, limits)
     pages = await asyncio.to_thread(Pages.of_package)
-    app = App(settings.doors(), Engine(transport, limits), find_logo, pages)
+    app = App(settings.doors(), Engine(transport.server, transport.sessions, limits), find_logo, pages)
     sockets, address = await asyncio.to_thread(bind, settings.host, settings.port)
     try:
         async with listening(app, sockets, limits, settings.connections, transport.close):

@@ -135,6 +135,12 @@ class Packet(LibraryPacket):  # type: ignore[misc]  # the library has no types
     json = Json
     data: Any
 
+    def __init__(self, *content: Any, encoded_packet: object = None, **more: Any) -> None:
+        super().__init__(*content, **more)
+        # The library takes an empty one for none.
+        if encoded_packet is not None:
+            self.attachment_count = self.decode(encoded_packet)
+
     def decode(self, encoded_packet: object) -> int:
         """The number of attachments that follow. Raises: Malformed."""
         if not isinstance(encoded_packet, str):

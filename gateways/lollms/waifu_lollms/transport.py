@@ -13,21 +13,18 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 import socketio
-from engineio.packet import NOOP
-from engineio.packet import Packet as EnginePacket
 from socketio.exceptions import ConnectionRefusedError as Refused
 
 from waifu_lollms.limits import Limits
 from waifu_lollms.outgoing import Outgoing
 from waifu_lollms.packets import EVENT_NAME, Malformed, Packet, encode_event, event_name
 from waifu_lollms.rate import Bucket
+from waifu_lollms.sessions import Sessions
 from waifu_lollms.settings import GatewaySettings
 from waifu_lollms.tasks import Tasks
 from waifu_worker.doors import carries_token, is_token
 
 _log: Final = logging.getLogger(__name__)
-# What aborts a session's WebSocket, where it has one: under this key in the library's session and in the scope.
-LINK: Final = "waifu_lollms.link"
 _PING_S: Final = 25
 _PONG_S: Final = 20
 
@@ -73,7 +70,7 @@ class _Client:
 
 
 class Transport:
-    """All clients there are. `server` is the library's, for the ASGI side of engine.io."""
+    """All clients there are. `server` is the library's, and `sessions` what lies beneath, for engine.io over ASGI."""
 
     def __init__(
         self,
@@ -88,13 +85,15 @@ class Transport:
         self._clock = clock
         self._clients: dict[str, _Client] = {}
         self._by_session: dict[str, _Client] = {}
-        self._deadlines: dict[str, asyncio.TimerHandle] = {}
         self._tasks = Tasks()
         self._farewells: set[asyncio.Task[None]] = set()
         self.server = self._make_server()
+        most = settings.connections + limits.spare_sessions
+        self.sessions = Sessions(self.server.eio, most, limits)
+        self._listen()
 
     def _make_server(self) -> Any:
-        server = socketio.AsyncServer(
+        return socketio.AsyncServer(
             async_mode="asgi",
             # Origins are the doors' business, who also know Host; the library does nothing about either.
             cors_allowed_origins=[],
@@ -107,16 +106,17 @@ class Transport:
             ping_timeout=_PONG_S,
             http_compression=False,
         )
-        server.on("connect", self._on_connect)
-        server.on("disconnect", self._on_disconnect)
-        server.on(EVENT_NAME, self._on_event)
-        engine = server.eio
+
+    def _listen(self) -> None:
+        self.server.on("connect", self._on_connect)
+        self.server.on("disconnect", self._on_disconnect)
+        self.server.on(EVENT_NAME, self._on_event)
+        engine = self.server.eio
         engine.create_queue = lambda: Outgoing(self._limits.room_bytes)
-        engine.on("connect", self._around(engine.handlers["connect"], self._session_begins))
-        engine.on("disconnect", self._around(engine.handlers["disconnect"], self._session_ends))
+        engine.on("connect", self._around(engine.handlers["connect"], self.sessions.begins))
+        engine.on("disconnect", self._around(engine.handlers["disconnect"], self.sessions.ends))
         self._deliver: Callable[[str, object], Awaitable[None]] = engine.handlers["message"]
         engine.on("message", self._on_message)
-        return server
 
     @staticmethod
     def _around(inner: Callable[..., Awaitable[None]], ours: Callable[..., None]) -> Callable[..., Awaitable[None]]:
@@ -126,61 +126,13 @@ class Transport:
 
         return both
 
-    # Sessions: engine.io's, before and beneath Socket.IO's clients.
-
-    def session(self, session: str) -> Any:
-        """The library's socket of a session that is open; None where there is none."""
-        found = self.server.eio.sockets.get(session)
-        return None if found is None or found.closed or found.closing else found
-
-    def is_full(self) -> bool:
-        """Whether no more sessions are taken."""
-        return len(self.server.eio.sockets) >= self._settings.connections + self._limits.spare_sessions
-
-    async def drop(self, session: str, *, at_once: bool = False) -> None:
-        """End a session from our side; `at_once` for one that does not read, so that nothing waits for it."""
-        found = self.session(session)
-        if found is None:
-            return
-        abort = found.session.get(LINK)
-        await found.close(wait=False)
-        if abort is not None:
-            # A client leaves by itself once it reads that the session is closed.
-            asyncio.get_running_loop().call_later(0 if at_once else self._limits.leave_s, abort)
-
-    def _session_begins(self, session: str, environ: Mapping[str, Any]) -> None:
-        abort = environ["asgi.scope"].get(LINK)
-        if abort is not None:
-            self.server.eio.sockets[session].session[LINK] = abort
-        self._expect_connect(session)
-
-    def _session_ends(self, session: str, _reason: str) -> None:
-        self._came(session)
-        if (socket := self.server.eio.sockets.get(session)) is None:
-            return
-        socket.queue.release()
-        if not socket.upgraded:
-            # A poll that is under way would end with the ping's timeout only, and the client waits for it.
-            socket.queue.put_nowait(EnginePacket(NOOP))
-
-    def _expect_connect(self, session: str) -> None:
-        """A session without a client is worth nothing: it ends after a while."""
-        loop = asyncio.get_running_loop()
-        self._deadlines[session] = loop.call_later(
-            self._limits.connect_s, lambda: self._tasks.start(self.drop(session, at_once=True))
-        )
-
-    def _came(self, session: str) -> None:
-        if (deadline := self._deadlines.pop(session, None)) is not None:
-            deadline.cancel()
-
     # Clients.
 
     async def _on_connect(self, sid: str, environ: Mapping[str, Any], auth: object) -> None:
         """Runs through without a wait, so that the library answers before the client's own task sends anything."""
         session = self.server.manager.eio_sid_from_sid(sid, "/")
         self._admit(environ, auth)
-        self._came(session)
+        self.sessions.connected(session)
         client = _Client(
             sid=sid,
             session=session,
@@ -203,16 +155,14 @@ class Transport:
             raise Refused("Too many programs are connected; gateway.lollms.connections says how many may be.")
 
     async def _on_disconnect(self, sid: str, _reason: str) -> None:
-        client = self._clients.pop(sid, None)
-        if client is None:
-            return
+        client = self._clients.pop(sid)
         del self._by_session[client.session]
         client.gone = True
         client.inbox.clear()
         client.news.set()
         client.outgoing.release()
-        if self.session(client.session) is not None:
-            self._expect_connect(client.session)
+        if self.sessions.find(client.session) is not None:
+            self.sessions.expect_connect(client.session)
         farewell = self._tasks.start(self._take_leave(client))
         self._farewells.add(farewell)
         farewell.add_done_callback(self._farewells.discard)
@@ -227,7 +177,7 @@ class Transport:
             await self._service.connected(client.sid, self._sender(client), client.base_url)
         except Exception:
             _log.exception("a bug: please report it")
-            await self.drop(client.session)
+            await self.sessions.drop(client.session)
         finally:
             client.registered.set()
         while not client.gone:
@@ -248,7 +198,7 @@ class Transport:
 
     async def _on_message(self, session: str, data: str | bytes) -> None:
         """One message of engine.io, before the library reads it."""
-        if self.session(session) is None:
+        if self.sessions.find(session) is None:
             # It ended with an earlier packet of the same payload.
             return
         kind = data[:1] if isinstance(data, str) else None
@@ -262,11 +212,11 @@ class Transport:
             await self._deliver(session, data)
         except Malformed as error:
             _log.info("a client was disconnected: it sent %s", error)
-            await self.drop(session)
+            await self.sessions.drop(session)
         except Exception:
             _log.exception("a client was disconnected: its message could not be read")
-            await self.drop(session)
-        await self._hold_back(session)
+            await self.sessions.drop(session)
+        await self.sessions.hold_back(session)
 
     async def _on_event(self, sid: str, name: object, *arguments: object) -> None:
         client = self._clients[sid]
@@ -294,29 +244,17 @@ class Transport:
                 await asyncio.sleep(0)
                 return
             await self.server.eio.send(client.session, encode_event(event, payload))
-            await self._hold_back(client.session)
+            await self.sessions.hold_back(client.session)
 
         return send
-
-    async def _hold_back(self, session: str) -> None:
-        """Wait while much waits for a client; one that does not read is disconnected, at once where it is too much."""
-        socket = self.session(session)
-        if socket is None:
-            return
-        queue: Outgoing = socket.queue
-        if queue.waiting_bytes > self._limits.queued_bytes or not await queue.has_room(self._limits.stall_s):
-            _log.info("a client was disconnected: it does not read what it asked for")
-            await self.drop(session, at_once=True)
 
     async def close(self) -> None:
         """End all sessions, and let the service know, for a moment at most. Then nothing of it runs any more."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._limits.close_s):
-                for session in list(self.server.eio.sockets):
-                    await self.drop(session)
+                await self.sessions.drop_all()
                 await self.server.shutdown()
                 if self._farewells:
                     await asyncio.wait(self._farewells)
-        for deadline in self._deadlines.values():
-            deadline.cancel()
+        await self.sessions.close()
         await self._tasks.close()

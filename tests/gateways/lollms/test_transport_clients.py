@@ -370,6 +370,38 @@ async def test_sessions_that_belong_to_no_program_are_bounded_too() -> None:
         assert [(await polling.get())[0] for polling in polls] == [200, 200, 503]
 
 
+class Faulty(FakeService):
+    """A service with bugs."""
+
+    async def connected(self, sid: str, send: Any, base_url: str) -> None:
+        await super().connected(sid, send, base_url)
+        if len(self.sends) == 1:
+            raise RuntimeError("a bug where a client connects")
+
+    async def received(self, sid: str, event: str, arguments: tuple[object, ...]) -> None:
+        if event == "bad":
+            raise RuntimeError("a bug in an event")
+        await super().received(sid, event, arguments)
+
+
+async def test_a_bug_of_the_service_is_logged_and_wedges_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    service = Faulty()
+    async with gateway(service) as address:
+        async with raw_websocket(address) as first:
+            await first.send("40")
+            (sid, _) = await service.next("connected")
+            assert await service.next("disconnected") == (sid,)
+        async with joined_websocket(address) as second:
+            await service.next("connected")
+            await second.send('42["bad"]')
+            await second.send('42["good"]')
+            assert event(await read(second))[1]["event"] == "good"
+    assert [str(record.exc_info[1]) for record in caplog.records if record.exc_info] == [
+        "a bug where a client connects",
+        "a bug in an event",
+    ]
+
+
 async def test_the_manager_is_the_one_in_memory() -> None:
     transport = Transport(FakeService(), GatewaySettings(), Limits())
     assert type(transport.server.manager) is AsyncManager

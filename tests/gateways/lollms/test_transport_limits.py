@@ -4,6 +4,8 @@ import asyncio
 import contextlib
 import json
 import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -22,8 +24,10 @@ from support.socket_io import (
     read,
 )
 from support.waiting import bounded
+from waifu_lollms.connections import Stall
 from waifu_lollms.limits import Limits
 from waifu_lollms.outgoing import Outgoing
+from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
 MIB = 1024 * 1024
@@ -112,29 +116,29 @@ async def test_a_payload_is_a_megabyte_at_most(chunked: bool) -> None:
 
 
 async def test_nothing_is_decompressed() -> None:
-    async with gateway(FakeService()) as address, aiohttp.ClientSession() as http:
-        async with http.ws_connect(f"{address}/socket.io/?EIO=4&transport=websocket", compress=15) as websocket:
-            assert not websocket.compress
+    async with (
+        gateway(FakeService()) as address,
+        aiohttp.ClientSession() as http,
+        http.ws_connect(f"{address}/socket.io/?EIO=4&transport=websocket", compress=15) as websocket,
+    ):
+        assert not websocket.compress
 
 
-class Deaf:
-    """A client that is connected and reads nothing more, with as little room in its own buffers as can be."""
-
-    def __init__(self) -> None:
-        self.socket = socket.socket()
-        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-
-    async def join(self, address: str) -> Any:
-        loop = asyncio.get_running_loop()
-        self.socket.setblocking(False)
-        await loop.sock_connect(self.socket, ("127.0.0.1", urlsplit(address).port))
-        joined = raw_websocket(address, sock=self.socket, max_queue=1)
-        websocket = await joined.__aenter__()
+@asynccontextmanager
+async def deaf_client(address: str) -> AsyncIterator[ClientConnection]:
+    """A client that reads a frame or two ahead of its test, with as little room in its own buffers as can be."""
+    own = socket.socket()
+    own.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    own.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(own, ("127.0.0.1", urlsplit(address).port))
+    async with raw_websocket(address, sock=own, max_queue=1) as websocket:
         assert (await read(websocket)).startswith("0{")
         await websocket.send("40")
         assert (await read(websocket)).startswith("40{")
-        websocket.transport.pause_reading()
-        return websocket
+        try:
+            yield websocket
+        finally:
+            websocket.transport.abort()
 
 
 async def test_a_client_that_reads_nothing_is_disconnected_and_holds_up_nobody(no_leaks: None) -> None:
@@ -142,41 +146,79 @@ async def test_a_client_that_reads_nothing_is_disconnected_and_holds_up_nobody(n
     limits = Limits(room_bytes=64 * 1024, stall_s=0.2, leave_s=0)
     async with gateway(service, limits) as address, joined_websocket(address) as neighbour:
         await service.next("connected")
-        deaf = await Deaf().join(address)
+        async with deaf_client(address):
+            (sid, _) = await service.next("connected")
+
+            async def flood() -> None:
+                while ("disconnected", sid) not in service.told:
+                    await service.sends[sid]("text_chunk", {"chunk": "x" * 100_000})
+
+            flooding = asyncio.create_task(flood())
+            await neighbour.send('42["x"]')
+            assert event(await read(neighbour))[0] == "echo"
+            assert await service.until("disconnected") == (sid,)
+            async with bounded():
+                await flooding
+
+
+async def test_a_client_that_reads_again_in_time_gets_everything(no_leaks: None) -> None:
+    service = FakeService()
+    async with gateway(service) as address, deaf_client(address) as slow:
         (sid, _) = await service.next("connected")
-        send = service.sends[sid]
-        chunk = {"chunk": "x" * 100_000}
-
-        async def flood() -> None:
-            while True:
-                await send("text_chunk", chunk)
-                if ("disconnected", sid) in service.told:
-                    return
-
-        flooding = asyncio.create_task(flood())
-        await neighbour.send('42["x"]')
-        assert event(await read(neighbour))[0] == "echo"
-        assert await service.until("disconnected") == (sid,)
+        chunks = [asyncio.create_task(service.sends[sid]("text_chunk", {"chunk": "x" * MIB})) for _ in range(7)]
+        for _ in chunks:
+            assert event(await read(slow)) == ("text_chunk", {"chunk": "x" * MIB})
         async with bounded():
-            await flooding
-        deaf.transport.abort()
+            await asyncio.gather(*chunks)
+
+
+async def test_a_poll_may_bring_a_lot_at_once(no_leaks: None) -> None:
+    service = FakeService()
+    async with gateway(service) as address, aiohttp.ClientSession() as http:
+        polling = Polling(http, address)
+        await polling.open()
+        (sid, _) = await service.next("connected")
+        assert (await polling.next()).startswith("40")
+        chunks = [asyncio.create_task(service.sends[sid]("text_chunk", {"chunk": "x" * MIB})) for _ in range(7)]
+        for _ in chunks:
+            assert event(await polling.next())[0] == "text_chunk"
         async with bounded():
-            await deaf.wait_closed()
+            await asyncio.gather(*chunks)
+
+
+class HalfDeadTransport:
+    """Its buffer holds what it is told to hold."""
+
+    def __init__(self) -> None:
+        self.left = 100
+        self.aborted = asyncio.Event()
+
+    def get_write_buffer_size(self) -> int:
+        return self.left
+
+    def abort(self) -> None:
+        self.aborted.set()
+
+
+async def test_a_connection_is_cut_once_nothing_goes_out_of_it() -> None:
+    transport: Any = HalfDeadTransport()
+    stall = Stall(transport, 0.01)
+    stall.begin()
+    transport.left = 50
+    async with bounded():
+        await transport.aborted.wait()
+    stall.end()
 
 
 async def test_more_than_may_wait_for_a_client_disconnects_it_at_once(no_leaks: None) -> None:
     service = FakeService()
     limits = Limits(room_bytes=MIB, queued_bytes=2 * MIB)
-    async with gateway(service, limits) as address:
-        deaf = await Deaf().join(address)
+    async with gateway(service, limits) as address, deaf_client(address):
         (sid, _) = await service.next("connected")
         sends = [service.sends[sid]("text_chunk", {"chunk": "x" * MIB}) for _ in range(20)]
         async with bounded():
             await asyncio.gather(*sends)
         assert await service.next("disconnected") == (sid,)
-        deaf.transport.abort()
-        async with bounded():
-            await deaf.wait_closed()
 
 
 async def test_what_waits_for_a_polling_client_is_bounded_too() -> None:
@@ -190,25 +232,20 @@ async def test_what_waits_for_a_polling_client_is_bounded_too() -> None:
                 await service.sends[sid]("text_chunk", {"chunk": "x" * 100_000})
 
 
-async def test_answers_to_connects_and_pings_pile_up_for_nobody(no_leaks: None) -> None:
+async def test_answers_that_nobody_reads_pile_up_for_nobody(no_leaks: None) -> None:
     service = FakeService()
     limits = Limits(room_bytes=16 * 1024, stall_s=0.2, leave_s=0)
-    async with gateway(service, limits) as address:
-        deaf = await Deaf().join(address)
+    async with gateway(service, limits) as address, deaf_client(address) as deaf:
         (sid, _) = await service.next("connected")
-        refused = f"40/{'x' * 10_000},"
 
         async def flood() -> None:
             while True:
-                await deaf.send(refused)
+                await deaf.send(f"40/{'x' * 10_000},")
 
         flooding = asyncio.create_task(flood())
         assert await service.next("disconnected") == (sid,)
         flooding.cancel()
         await asyncio.wait([flooding])
-        deaf.transport.abort()
-        async with bounded():
-            await deaf.wait_closed()
 
 
 async def test_a_session_that_never_connects_ends(no_leaks: None) -> None:

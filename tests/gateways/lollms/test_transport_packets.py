@@ -112,6 +112,8 @@ def test_attachments_come_to_their_places() -> None:
     "packet",
     [
         b"2",
+        b"",
+        "",
         "x",
         "2",
         "2[]",
@@ -149,8 +151,7 @@ def test_a_packet_that_would_wedge_its_session_is_malformed(packet: str | bytes)
 def test_nothing_that_is_sent_raises_anything_else(data: str | bytes) -> None:
     checks: list[Callable[[], object]] = [partial(next_stage, stage, data) for stage in Stage]
     checks.append(partial(check_payload, data if isinstance(data, bytes) else data.encode()))
-    if data:
-        checks.append(partial(Packet, encoded_packet=data))
+    checks.append(partial(Packet, encoded_packet=data))
     for check in checks:
         with contextlib.suppress(Malformed):
             check()
