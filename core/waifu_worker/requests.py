@@ -16,6 +16,7 @@ from waifu_worker.scrub import Scrubber
 from waifu_worker.wire import Cancel, Code, Done, Failed, Generate, Load, Models, Progress, ToWorker, Unload
 
 _LONGEST_MESSAGE: Final = 1000
+_LONGEST_OF_OTHERS: Final = 300
 
 _Work: TypeAlias = Callable[[], Coroutine[None, None, Done]]
 
@@ -45,11 +46,12 @@ class _Running:
 class Requests:
     """Everything that runs in a worker. Its methods belong to the event loop; none but `close` waits.
 
-    `make` gives a new Provider object, `outlet` takes the answers.
+    `make` gives a new Provider object, `outlet` takes the answers, `name` is the worker's, for sentences about its log.
     """
 
     make: Callable[[], Provider]
     outlet: Outlet
+    name: str = "the worker"
     _contexts: dict[int, _Context] = field(default_factory=dict)
     _running: dict[int, _Running] = field(default_factory=dict)
     _closing: set[asyncio.Task[None]] = field(default_factory=set)
@@ -223,7 +225,8 @@ class Requests:
         if isinstance(error, MemoryError):
             message = "the worker is out of memory: use a smaller model or a shorter prompt"
             return Failed(id=request_id, error=Code.UNEXPECTED, message=message, reason="out_of_memory")
-        message = self._clean(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)
+        what = self._scrubber.scrub(_last_line(error))[:_LONGEST_OF_OTHERS]
+        message = f"{what} (the log has more: waifu-llm logs {self.name})"
         return Failed(id=request_id, error=Code.UNEXPECTED, message=message)
 
     def _clean(self, text: str) -> str:
@@ -232,3 +235,14 @@ class Requests:
     def _complain(self, error: BaseException) -> None:
         """The traceback, without locals and keys, to the log."""
         sys.stderr.write(self._scrubber.scrub("".join(traceback.format_exception(error))))
+
+
+def _last_line(error: BaseException) -> str:
+    """The name of an exception and the end of what it says."""
+    name = type(error).__name__
+    try:
+        lines = [line.strip() for line in str(error).splitlines()]
+    except Exception:  # one that can't even say what it is must not keep a request from its end
+        return name
+    last = next((line for line in reversed(lines) if line), "")
+    return f"{name}: {last}" if last else name

@@ -68,7 +68,7 @@ class _Life:
         """Say ready and serve for ever: only the input thread ends a worker."""
         output = Output(sink, gone=_exit)
         output.send(ready)
-        self._serving = _Serving(asyncio.get_running_loop(), output, Requests(make, output))
+        self._serving = _Serving(asyncio.get_running_loop(), output, Requests(make, output, ready.name))
         # What came before this found nobody; what comes from now on wakes the loop.
         self._drain()
         await asyncio.Event().wait()

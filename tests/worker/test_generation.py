@@ -174,6 +174,9 @@ async def test_a_providers_own_error_arrives_whole(driver: Driver, script: type[
     )
 
 
+LOG = "(the log has more: waifu-llm logs the worker)"
+
+
 @pytest.mark.parametrize(
     ("error", "message"),
     [
@@ -188,7 +191,7 @@ async def test_any_other_error_is_unexpected_with_its_name_and_text(
 ) -> None:
     script.pieces = (error,)
     end = await failed(driver.generate(HELLO, params()))
-    assert (end.error, end.reason, end.message) == (Code.UNEXPECTED, None, message)
+    assert (end.error, end.reason, end.message) == (Code.UNEXPECTED, None, f"{message} {LOG}")
     script.pieces = ("fine", Finish())
     assert (await driver.generate(HELLO, params())).text == "fine"
 
@@ -205,7 +208,7 @@ async def test_a_traceback_goes_to_the_log_without_locals_and_keys(
         await driver.load(api_key=canary)
         script.pieces = (ValueError(f"refused {canary}"),)
         end = await failed(driver.generate(HELLO, params()))
-        assert end.message == "ValueError: refused [redacted]"
+        assert end.message == f"ValueError: refused [redacted] {LOG}"
         script.pieces = (ProviderError(Code.AUTHORIZATION, f"bad {canary}", provider_code=canary),)
         end = await failed(driver.generate(HELLO, params()))
         assert (end.message, end.provider_code) == ("bad [redacted]", "[redacted]")
@@ -279,8 +282,29 @@ async def test_while_the_pipe_is_full_the_text_waits_and_a_cancel_does_not(
 
 
 async def test_a_long_error_is_cut(driver: Driver, script: type[Scripted]) -> None:
-    script.pieces = (ValueError("x" * 100_000),)
+    script.pieces = (ProviderError(Code.UNEXPECTED, "x" * 100_000),)
     assert len((await failed(driver.generate(HELLO, params()))).message) == 1000
+
+
+class Mute(Exception):
+    def __str__(self) -> str:
+        raise ValueError("cannot say what it is")
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (ValueError("x" * 100_000), f"{'ValueError: '.ljust(300, 'x')} {LOG}"),
+        (ValueError("Traceback\n  its secrets\nthe last line\n \n"), f"ValueError: the last line {LOG}"),
+        (ValueError(), f"ValueError {LOG}"),
+        (Mute(), f"Mute {LOG}"),
+    ],
+)
+async def test_s21_of_an_error_that_nobody_meant_the_last_line_is_told_and_where_the_rest_is(
+    driver: Driver, script: type[Scripted], error: Exception, message: str
+) -> None:
+    script.pieces = (error,)
+    assert (await failed(driver.generate(HELLO, params()))).message == message
 
 
 class Recorder:
