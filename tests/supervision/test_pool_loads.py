@@ -88,10 +88,10 @@ async def test_another_key_is_another_worker_and_another_option_another_context(
 
 
 async def test_keys_are_known_to_the_redactor_before_anything_is_said(make_bench: MakeBench) -> None:
-    bench = make_bench(own_key="own-canary")
+    bench = make_bench(own_key="canary-of-the-server")
     await load(bench, "a")
-    await load(bench, "b", api_key="other-canary")
-    assert bench.redactor.scrub("own-canary other-canary") == "[redacted] [redacted]"
+    await load(bench, "b", api_key="canary-of-a-client")
+    assert bench.redactor.scrub("canary-of-the-server canary-of-a-client") == "[redacted] [redacted]"
 
 
 async def test_an_unknown_provider_is_refused_by_name(bench: Bench) -> None:

@@ -104,7 +104,7 @@ class Life:
         sink = RecordingSink()
         connection = self.chance.randrange(4)
         # As sessions do: with what this connection holds, else with what anybody loaded last.
-        held = [context for context in self.bench.pool._contexts.values() if connection in context.holders]
+        held = [context for context in self.bench.pool._holdings.contexts if connection in context.holders]
         loaded = self.chance.choice(held) if held else self.bench.pool.last_loaded
         assert loaded is not None
         try:
@@ -121,7 +121,7 @@ class Life:
                 worker.step()
 
     def at_rest(self, pool: Pool) -> bool:
-        return not (self.loads or pool._runs or pool._tasks or pool._idle)
+        return not (self.loads or pool._runs) and pool._holdings.at_rest
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -147,9 +147,10 @@ async def test_whatever_happens_in_whatever_order_each_end_comes_once_and_nothin
         await asyncio.gather(*life.unloads)
     for _, sink in life.running:
         assert len(sink.endings) == (0 if sink in life.cancelled else 1)
-    assert (pool._admission.running, pool._admission.queued, pool._admission._running) == (0, 0, {})
-    assert [context for context in pool._contexts.values() if context is not pool.last_loaded] == []
-    assert all(context.running == 0 and not context.in_use for context in pool._contexts.values())
+    assert (pool._admission.running, pool._admission.queued, pool._admission.memory) == (0, 0, 0)
+    assert (pool._admission._running, pool._admission._memory) == ({}, {})
+    assert [context for context in pool._holdings.contexts if context is not pool.last_loaded] == []
+    assert all(context.running == 0 and not context.in_use for context in pool._holdings.contexts)
     assert [worker for worker in life.workers if not worker.process.ended] == []
     await pool.close()
     gc.collect()

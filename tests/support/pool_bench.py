@@ -128,7 +128,7 @@ class Bench:
 
 
 def job(prompt: str = "hi", *, deadline: float | None = None) -> Job:
-    return Job(Params(model_id="m"), (), prompt, stream=True, deadline=deadline)
+    return Job(Params(model_id="m"), (), prompt, stream=True, deadline=deadline, size=len(prompt))
 
 
 MakeBench = Callable[..., Bench]

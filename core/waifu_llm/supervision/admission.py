@@ -1,11 +1,11 @@
 """Who may generate now and who waits: a bounded number of places, served to connections in turn. Pure."""
 
 from collections import Counter, OrderedDict, deque
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from enum import Enum, auto
 from typing import Generic, TypeVar
 
-Item = TypeVar("Item")
+Item = TypeVar("Item", bound=Hashable)
 
 
 class Answer(Enum):
@@ -17,19 +17,24 @@ class Answer(Enum):
 
 
 class Admission(Generic[Item]):
-    """Places for running items and a queue per connection.
+    """Places for running items, a queue per connection, and the memory of what nobody has taken over yet.
 
     One connection takes at most half of the places while others wait; connections are served in turn, the
-    items of one connection in their order.
+    items of one connection in their order. A full queue is shared: who has less than the others pushes them back.
+    `size` is an item's memory in bytes, counted until it is `handed_over`; one connection has at most half of `memory`.
     """
 
-    def __init__(self, places: int, queued: int) -> None:
+    def __init__(self, places: int, queued: int, memory: int) -> None:
         self._places = places
         self._queue_limit = queued
+        self._memory_limit = memory
         self._running: Counter[Hashable] = Counter()
         self._waiting: OrderedDict[Hashable, deque[Item]] = OrderedDict()
+        self._sizes: dict[Item, int] = {}
+        self._memory: Counter[Hashable] = Counter()
         self._used = 0
         self._queued = 0
+        self._total = 0
 
     @property
     def running(self) -> int:
@@ -41,19 +46,62 @@ class Admission(Generic[Item]):
         """Items that wait."""
         return self._queued
 
-    def offer(self, connection: Hashable, item: Item) -> Answer:
-        """Take a place, or wait for one. On START the caller starts the item and later calls `leave`."""
+    @property
+    def memory(self) -> int:
+        """Bytes of the items that were not handed over yet."""
+        return self._total
+
+    def offer(self, connection: Hashable, item: Item, size: int) -> Answer:
+        """Take a place, or wait for one. On START the caller starts the item and later calls `leave`.
+
+        On FULL nothing has changed; `push_back` may make room.
+        """
+        if self._is_heavy(connection, size):
+            return Answer.FULL
         if self._used < self._places and not self._waiting:
+            self._weigh(connection, item, size)
             self._take(connection)
             return Answer.START
         if self._queued >= self._queue_limit:
             return Answer.FULL
+        self._weigh(connection, item, size)
         self._waiting.setdefault(connection, deque()).append(item)
         self._queued += 1
         return Answer.WAIT
 
-    def leave(self, connection: Hashable) -> Item | None:
-        """Give a place back; the item that takes it, which the caller starts, or None."""
+    def push_back(self, connection: Hashable, size: int) -> Item | None:
+        """Make room for an item of `connection` that found it full, where others have more of what is short.
+
+        The newest waiting item of who has most of it, which waits no more; None where the connection has its share.
+        """
+        have: Callable[[Hashable], int]
+        if self._total + size > self._memory_limit:
+            have, wanted, sharers, limit = self._memory.__getitem__, size, len(self._memory), self._memory_limit
+        else:
+            have, wanted, sharers, limit = self._waits, 1, len(self._waiting), self._queue_limit
+        own = have(connection) + wanted
+        # Who has an equal share already is refused without a look at everybody.
+        greedy = max(self._waiting, key=have, default=None) if own * sharers <= limit else None
+        if greedy is None or have(greedy) <= own:
+            return None
+        item = self._waiting[greedy].pop()
+        self._gone(greedy, item)
+        return item
+
+    def _waits(self, connection: Hashable) -> int:
+        return len(self._waiting.get(connection, ()))
+
+    def handed_over(self, connection: Hashable, item: Item) -> None:
+        """Somebody else keeps the item's memory from now on. Safe to repeat."""
+        size = self._sizes.pop(item, 0)
+        self._total -= size
+        self._memory[connection] -= size
+        if not self._memory[connection]:
+            del self._memory[connection]
+
+    def leave(self, connection: Hashable, item: Item) -> Item | None:
+        """Give an item's place back; the item that takes it, which the caller starts, or None."""
+        self.handed_over(connection, item)
         self._used -= 1
         self._running[connection] -= 1
         if not self._running[connection]:
@@ -66,10 +114,26 @@ class Admission(Generic[Item]):
         if queue is None or item not in queue:
             return False
         queue.remove(item)
-        self._queued -= 1
-        if not queue:
-            del self._waiting[connection]
+        self._gone(connection, item)
         return True
+
+    def _gone(self, connection: Hashable, item: Item) -> None:
+        """It waits no more, and will not run."""
+        self._queued -= 1
+        self.handed_over(connection, item)
+        if not self._waiting[connection]:
+            del self._waiting[connection]
+
+    def _is_heavy(self, connection: Hashable, size: int) -> bool:
+        """Whether there is no memory for it. What comes alone is always taken: a message has a limit of its own."""
+        own = self._memory[connection]
+        most = self._memory_limit // 2
+        return (own > 0 and own + size > most) or (self._total > 0 and self._total + size > self._memory_limit)
+
+    def _weigh(self, connection: Hashable, item: Item, size: int) -> None:
+        self._sizes[item] = size
+        self._memory[connection] += size
+        self._total += size
 
     def _next(self) -> Item | None:
         if not self._waiting:

@@ -38,13 +38,17 @@ class ModelList:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One generation: the wire's fields without its ids. `deadline` is on the loop's clock, None for none."""
+    """One generation: the wire's fields without its ids. `deadline` is on the loop's clock, None for none.
+
+    `size` is about how much memory it takes, in bytes.
+    """
 
     params: Params
     messages: tuple[ChatMessage, ...]
     prompt: str | None
     stream: bool
     deadline: float | None
+    size: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +106,10 @@ class PoolInterface(Protocol):
         """The connection is gone: it holds nothing any more. Its generations must have been cancelled."""
 
     def generate(self, loaded: Loaded, job: Job, connection: object, sink: Sink) -> Generation:
-        """Queue or start a generation. Raises: ModuleError (Busy, Closing); other failures reach the sink."""
+        """Queue or start a generation, in the share of `connection`: a gateway's generations have one each.
+
+        Raises: ModuleError (Busy, Closing); other failures reach the sink.
+        """
 
     def cancel(self, generation: Generation) -> None:
         """End it: its sink hears nothing more. The worker is killed where it does not stop in time."""

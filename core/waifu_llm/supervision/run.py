@@ -14,7 +14,11 @@ _log = logging.getLogger(__name__)
 
 
 class Run:
-    """Satisfies `jobs.Generation`. `on_finished` is called once, when its place is free again."""
+    """Satisfies `jobs.Generation`.
+
+    `on_sent` is called when the worker has its job, which it keeps no longer; `on_finished` once, when its place is
+    free again.
+    """
 
     def __init__(
         self,
@@ -22,12 +26,14 @@ class Run:
         job: Job,
         connection: Hashable,
         sink: Sink,
+        on_sent: Callable[["Run"], None],
         on_finished: Callable[["Run"], None],
     ) -> None:
         self.context = context
         self.connection = connection
-        self._job = job
+        self._job: Job | None = job
         self._sink: Sink | None = sink
+        self._on_sent = on_sent
         self._on_finished = on_finished
         self._exchange: Exchange | None = None
         self._waking: asyncio.Task[None] | None = None
@@ -69,6 +75,7 @@ class Run:
     def _submit(self) -> None:
         job, sink = self._job, self._sink
         assert sink is not None
+        assert job is not None
         left_ms = None
         if job.deadline is not None:
             left_ms = max(1, round((job.deadline - asyncio.get_running_loop().time()) * 1000))
@@ -83,6 +90,8 @@ class Run:
         )
         self._exchange = Exchange(self._ended, chunk=sink.chunk)
         self.context.supervisor.submit(self._exchange, message)
+        self._job = None
+        self._on_sent(self)
 
     def _ended(self, end: Done | ModuleError) -> None:
         if isinstance(end, ModuleError):
