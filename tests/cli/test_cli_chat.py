@@ -179,6 +179,15 @@ def test_a_list_that_may_not_be_read_or_is_empty_is_told_beside_it(cli: Cli, mon
     assert cli("models", "echo").err == "echo lists no models\n"
 
 
+def test_s24_names_from_a_provider_cannot_steer_the_terminal(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ("good", "\x1b]0;title\x07\x1b[2Jbad", "two\nlines", "c1 \x9b31m", "over\rwritten")
+    monkeypatch.setattr("waifu_llm.cli.models_command._models", a_provider(Models(names, {})))
+    assert cli("models", "echo").out == "good\n]0;title[2Jbad\ntwo lines\nc1 31m\nover written\n"
+    printed = cli("models", "echo", "--json").out
+    assert not [character for character in printed if character != "\n" and ord(character) % 128 < 32]
+    assert json.loads(printed)["models"] == list(names)
+
+
 async def test_before_a_large_install_a_load_says_so_and_its_warning_is_passed_on(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from waifu_llm.cli.text import duration, encodable, one_line, printable, size, table
+from waifu_llm.cli.text import duration, encodable, escaped, one_line, printable, size, table
 
 
 @pytest.mark.parametrize(
@@ -54,3 +54,7 @@ def test_a_table_has_columns_and_no_blanks_at_line_ends() -> None:
 
 def test_what_could_not_be_decoded_is_replaced_and_the_rest_stays() -> None:
     assert encodable("a\udcff日本🙂") == "a\ufffd日本🙂"
+
+
+def test_json_has_no_control_character_unescaped() -> None:
+    assert escaped('"a\x7f\x9bä\\u001b"') == '"a\\u007f\\u009bä\\u001b"'

@@ -11,6 +11,7 @@ from waifu_llm.cli.connection import load, module_client
 from waifu_llm.cli.context import Context
 from waifu_llm.cli.names import provider_named
 from waifu_llm.cli.output import note, say, say_json, warn
+from waifu_llm.cli.text import one_line
 
 
 def run(args: Namespace) -> int:
@@ -25,7 +26,7 @@ def run(args: Namespace) -> int:
         say_json({"provider": manifest.name, "models": list(models.ids), "details": details})
         return 0
     for model in models.ids:
-        say(model)
+        say(one_line(model))
     if not models.ids and not models.warning:
         note(f"{manifest.name} lists no models")
     return 0

@@ -4,12 +4,12 @@ import sys
 
 import msgspec
 
-from waifu_llm.cli.text import one_line
+from waifu_llm.cli.text import escaped, one_line, printable
 
 
 def say(text: str = "") -> None:
-    """A line of what was asked for."""
-    print(text, flush=True)
+    """What was asked for, a line or several; names and words from elsewhere may be in it."""
+    print(printable(text), flush=True)
 
 
 def note(text: str) -> None:
@@ -24,4 +24,4 @@ def warn(text: str) -> None:
 
 def say_json(value: object) -> None:
     """What was asked for, for programs: one JSON value."""
-    print(msgspec.json.format(msgspec.json.encode(value), indent=2).decode(), flush=True)
+    print(escaped(msgspec.json.format(msgspec.json.encode(value), indent=2).decode()), flush=True)

@@ -4,6 +4,7 @@ import re
 from typing import Final
 
 _CONTROLS: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_UNESCAPED: Final = re.compile(r"[\x7f-\x9f]")
 _UNDECODED: Final = re.compile("[\ud800-\udfff]")
 _UNITS: Final = ("B", "KiB", "MiB", "GiB", "TiB")
 
@@ -14,6 +15,11 @@ def printable(text: str) -> str:
     Line feeds and tabs stay. Works on any piece of a longer text.
     """
     return _CONTROLS.sub("", text)
+
+
+def escaped(json: str) -> str:
+    """JSON in which also those control characters are escaped that JSON would let stand."""
+    return _UNESCAPED.sub(lambda match: f"\\u{ord(match[0]):04x}", json)
 
 
 def encodable(text: str) -> str:
