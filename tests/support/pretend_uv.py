@@ -32,6 +32,7 @@ class PretendUv:
         self._chance = chance or random.Random(0)
         self.files = dict(files or {"dep.py": b"good = True\n"})
         self.installs = 0
+        self.starts = 0
         self.hanging: set[str] = set()
 
     async def __call__(
@@ -78,6 +79,7 @@ class PretendUv:
     async def _start(self, seed: Path) -> Completed:
         found = _NAME.search((seed / "__main__.py").read_text())
         assert found is not None
+        self.starts += 1
         if found[1] in self.hanging:
             await asyncio.Event().wait()
         return Completed(
