@@ -50,8 +50,10 @@ class Redactor:
         # Those in use to the end: whose use ends after this has its last words before it for as long as others.
         unused = [(known, its) for known, its in self._given.items() if known not in used]
         kept = [(known, its) for known, its in self._given.items() if known in used]
+        before = self._given.keys()
         self._given = dict([*unused[-RECENT:], *kept, (key, self._given.get(key) or forms(key))])
-        self._rebuild()
+        if self._given.keys() != before:
+            self._rebuild()
 
     def including(self, key: str | None) -> "Redactor":
         """One that takes out this key as well, however short, and its ends: for what comes from whoever got it."""

@@ -109,7 +109,7 @@ class Pool:
             raise Closing("the module is stopping")
         order = next(self._load_orders)
         manifest = self._with.catalog.worker(fields.provider)
-        self._with.redactor.seen(fields.api_key)
+        self._know(fields.api_key)
         own_key = None
         if not fields.api_key and manifest.declared.key.need is not KeyNeed.NONE:
             # A keyring may ask its owner first.
@@ -118,6 +118,7 @@ class Pool:
                 raise Closing("the module is stopping")
         plan = self._plan(manifest, fields, own_key)
         context = await self._holdings.context(plan)
+        self._know(plan.api_key)  # it may have waited for its place while others came
         try:
             await context.ensure(by_load=True, on_progress=on_progress)
         except BaseException:
@@ -125,6 +126,9 @@ class Pool:
             raise
         self._holdings.hold(context, connection, order)
         return context
+
+    def _know(self, key: str | None) -> None:
+        self._with.redactor.seen(key, [context.plan.api_key for context in self._holdings.contexts])
 
     def _plan(self, manifest: Manifest, fields: LoadFields, own_key: str | None) -> LoadPlan:
         plan = plan_load(
@@ -139,7 +143,7 @@ class Pool:
             own_key=own_key,
             digest_key=self._digest_key,
         )
-        self._with.redactor.seen(plan.api_key)
+        self._know(plan.api_key)
         return plan
 
     def _new_supervisor(self, plan: LoadPlan) -> Supervisor:
