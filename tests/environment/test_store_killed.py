@@ -47,7 +47,7 @@ async def lines_of(process: asyncio.subprocess.Process) -> list[str]:
     return [line.decode().rstrip() async for line in process.stdout]
 
 
-@pytest.mark.parametrize("rounds", [20, pytest.param(500, marks=_LONG)])
+@pytest.mark.parametrize("rounds", [12, pytest.param(500, marks=_LONG)])
 async def test_a_kill_at_any_moment_leaves_nothing_that_must_be_repaired(
     rounds: int, tiny: Manifest, home: Path, environ: dict[str, str], run: Watched
 ) -> None:
