@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+from support import canary
 from support.environments import catalog
 from support.waiting import WAIT_S, bounded
 
@@ -95,13 +96,16 @@ async def running_module(
         provider=providers or {},
         token=token,
     )
+    canary.plant(home)
     module = RunningModule(home, settings)
     await module.listening()
     try:
         yield module
     finally:
+        canary.look_at_processes()
         assert await module.stop() == 0
         assert await asyncio.to_thread(log.flush, WAIT_S)
+        canary.look_at_rest(home)
     assert marked_children() == []
 
 
@@ -135,9 +139,9 @@ class Served:
 def served(*flags: str, env: dict[str, str] | None = None) -> Iterator[Served]:
     """Start it on a free port and wait until it listens; killed at the end where it still runs."""
     argv = [sys.executable, "-m", "waifu_llm.cli", "serve", "--port", "0", *flags]
-    process = subprocess.Popen(
-        argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, **(env or {})}
-    )
+    environ = {**os.environ, **(env or {})}
+    canary.plant(Path(environ["WAIFU_LLM_HOME"]))
+    process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environ)
     assert process.stdout is not None
     assert process.stderr is not None
     try:
@@ -146,7 +150,10 @@ def served(*flags: str, env: dict[str, str] | None = None) -> Iterator[Served]:
         assert match is not None, f"{line}{process.stderr.read()}"
         yield Served(process, match[0])
     finally:
+        if process.poll() is None:
+            canary.look_at_processes(process.pid)
         process.kill()
         process.wait()
+        canary.look_at_rest(Path(environ["WAIFU_LLM_HOME"]), stdout=process.stdout.read(), stderr=process.stderr.read())
         process.stdout.close()
         process.stderr.close()
