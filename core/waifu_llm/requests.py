@@ -28,6 +28,8 @@ from waifu_client.protocol import (
 _LONGEST_MESSAGE: Final = 300
 _LONGEST_QUOTE: Final = 64
 _LONGEST_KEY: Final = 8192
+# They are kept while anybody uses the load: a URL, a few names and numbers.
+_MOST_LOAD_BYTES: Final = 64 * 1024
 _ID_INTEGERS: Final = range(-(2**63), 2**64)
 _NOTHING: Final = (b"null", b'""')
 _OUTSIDE: Final = "content must be a string; images, tool calls and embeddings are outside this protocol"
@@ -86,6 +88,7 @@ _NULL_IS_A_VALUE: Final = frozenset({"stop_tokens", "timeout_ms"})
 _LOAD_FIELDS: Final = frozenset(
     {"type", "unique_request_id", "provider", "api_key", "preload_model_id", "timeout_ms", "progress"}
 )
+_SIZED_ELSEWHERE: Final = frozenset({"type", "unique_request_id", "provider", "api_key"})
 
 
 def read_request(data: str | bytes) -> Reading:
@@ -191,6 +194,8 @@ def _read_load(raw: Mapping[str, Raw], request_id: RequestId) -> Load | Refused:
 
 
 def _load_fields(raw: Mapping[str, Raw]) -> dict[str, object]:
+    if sum(len(memoryview(value)) for name, value in raw.items() if name not in _SIZED_ELSEWHERE) > _MOST_LOAD_BYTES:
+        raise _WrongField(ErrorCode.UNEXPECTED, f"the fields of a load may have {_MOST_LOAD_BYTES} bytes together")
     return {
         name: _take(raw, name, _anything, ErrorCode.UNEXPECTED)
         for name, value in raw.items()

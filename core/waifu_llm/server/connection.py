@@ -6,13 +6,13 @@ It decides nothing about replies. All its tasks belong to one group, so nothing 
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Final, Protocol, assert_never
 
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
-from waifu_client.protocol import ErrorCode, GetStatsDone, RequestId
+from waifu_client.protocol import ErrorCode, GenerateStreamChunk, GetStatsDone, ProviderDetails, RequestId
 from waifu_llm.config import LimitSettings
 from waifu_llm.errors import Failure, ModuleError, Reason, failure_of
 from waifu_llm.server.writer import Writer
@@ -67,12 +67,18 @@ class Owner(Protocol):
     def interrupt_everybody(self, asker: "Connection", request_id: RequestId) -> None:
         """Stop all generations of all connections, the asker's acknowledgement first."""
 
+    def providers(self) -> Mapping[str, ProviderDetails]:
+        """Every worker there is."""
+
     def stats_for(self, request_id: RequestId) -> GetStatsDone:
         """What runs and how it fares."""
 
 
 class _Sink:
-    """Where the pool puts a generation's text: the path of every chunk."""
+    """Where the pool puts a generation's text: the path of every chunk.
+
+    Nothing is raised into the pool, where other requests of the same worker would lose what came with this one's text.
+    """
 
     __slots__ = ("_connection", "_ticket")
 
@@ -81,17 +87,26 @@ class _Sink:
         self._ticket = ticket
 
     def chunk(self, text: str) -> None:
-        self._connection.chunk(self._ticket, text)
+        try:
+            self._connection.chunk(self._ticket, text)
+        except Exception as error:
+            self._connection.generation_broke(self._ticket, error)
 
     def ended(self, ending: Ending) -> None:
-        self._connection.generation_ended(self._ticket, ending)
+        try:
+            self._connection.generation_ended(self._ticket, ending)
+        except Exception as error:
+            self._connection.generation_broke(self._ticket, error)
 
 
 class Connection:
     """A client's connection; `run` is its whole life."""
 
-    def __init__(self, socket: ServerConnection, session: Session, owner: Owner, limits: LimitSettings) -> None:
+    def __init__(
+        self, socket: ServerConnection, session: Session, owner: Owner, limits: LimitSettings, *, of_gateway: bool
+    ) -> None:
         self.session = session
+        self.of_gateway = of_gateway
         self._socket = socket
         self._owner = owner
         self._limits = limits
@@ -152,13 +167,21 @@ class Connection:
     def chunk(self, ticket: GenerationTicket, text: str) -> None:
         """The pool has text for one of this connection's generations."""
         reply = self.session.chunk(ticket, text)
-        if reply is not None:
+        if isinstance(reply, GenerateStreamChunk):
             self._writer.put_chunk(ticket, reply)
+        elif reply is not None:
+            # Not from inside the pool, which is told to cancel.
+            self._loop.call_soon(self.perform, reply)
 
     def generation_ended(self, ticket: GenerationTicket, ending: Ending) -> None:
         """The pool ended one of this connection's generations."""
         self._generations.pop(ticket, None)
         self.perform(self.session.generation_ended(ticket, ending))
+
+    def generation_broke(self, ticket: GenerationTicket, error: Exception) -> None:
+        """A bug of ours met a generation: it ends here, and at the pool."""
+        failure = _failure(error)
+        self._loop.call_soon(lambda: self.perform(self.session.broken(ticket, failure)))
 
     # Reading.
 
@@ -209,9 +232,7 @@ class Connection:
             case StartUnload(ticket):
                 self._run_task(ticket, self._unload(ticket))
             case ReadProviders(request_id):
-                self._answer_now(
-                    request_id, lambda: self.session.providers_read(request_id, self._owner.pool.providers())
-                )
+                self._answer_now(request_id, lambda: self.session.providers_read(request_id, self._owner.providers()))
             case ReadStats(request_id):
                 self._answer_now(request_id, lambda: [Send(self._owner.stats_for(request_id))])
             case _:
@@ -222,7 +243,9 @@ class Connection:
         if ticket.done:
             return
         try:
-            generation = self._owner.pool.generate(effect.loaded, effect.job, self, _Sink(self, ticket))
+            # A gateway speaks for many: each of its generations counts by itself.
+            share = ticket if self.of_gateway else self
+            generation = self._owner.pool.generate(effect.loaded, effect.job, share, _Sink(self, ticket))
         except Exception as error:
             self.perform(self.session.failed(ticket, _failure(error)))
             return

@@ -1,6 +1,7 @@
 """Binds the sockets that the server listens on, and makes a failure to do so one clear line."""
 
 import errno
+import logging
 import ssl
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -16,6 +17,44 @@ Bind = Callable[[str, int], Awaitable[SocketServer]]
 _V4: Final = "127.0.0.1"
 _V6: Final = "::1"
 _FREE_PORT_TRIES: Final = 10
+# As many connections as the system keeps until they are accepted.
+_BACKLOG: Final = 1024
+_EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+_SAID_EVERY_S: Final = 10.0
+
+_log = logging.getLogger(__name__)
+
+
+class _NoMoreFiles(logging.Filter):
+    """asyncio says with a trace, each second, that it can accept nothing; one line now and then says what to do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said = 0.0
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        accepting = record.getMessage().startswith("socket.accept()")
+        if not accepting or not isinstance(error, OSError) or error.errno not in _EXHAUSTED:
+            return True
+        if record.created - self._said >= _SAID_EVERY_S:
+            self._said = record.created
+            _log.error("new clients have to wait: %s; raise the limit of open files (ulimit -n)", error.strerror)
+        return False
+
+
+logging.getLogger("asyncio").addFilter(_NoMoreFiles())
+
+
+def deepen(server: SocketServer) -> None:
+    """Let many connections wait for `accept`, though asyncio was told to take one of them at a time.
+
+    It accepts as many in a turn of the loop as it believes that may wait: other clients would wait for all of them, and
+    each would be a failure of its own where no more files can be opened.
+    """
+    for listening in server.sockets:
+        with listening.dup() as same:
+            same.listen(_BACKLOG)
 
 
 class CannotListen(ModuleError):

@@ -4,7 +4,9 @@ import asyncio
 import contextlib
 import logging
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from websockets.asyncio.server import Server as SocketServer
@@ -12,12 +14,14 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
-from waifu_client.protocol import ErrorCode, GetStatsDone, RequestId
+from waifu_client.protocol import ErrorCode, GetStatsDone, ProviderDetails, RequestId
 from waifu_llm.config import ServerSettings, Settings
 from waifu_llm.doors import SUBPROTOCOL, ModuleDoors
 from waifu_llm.redaction import Redactor
+from waifu_llm.server.arrivals import Arrivals, Arriving, Room
 from waifu_llm.server.connection import Connection
-from waifu_llm.server.listening import Bind, listen, tls
+from waifu_llm.server.kept import Kept
+from waifu_llm.server.listening import Bind, deepen, listen, tls
 from waifu_llm.server.writer import CLOSE_S
 from waifu_llm.session import Effect, Session
 from waifu_llm.stats import Statistics
@@ -25,17 +29,23 @@ from waifu_llm.supervision.jobs import Loaded, PoolInterface
 from waifu_worker.doors import Denied
 
 _GOING_AWAY: Final = 1001
-_PING_EVERY_S: Final = 20.0
-_PING_ANSWER_S: Final = 60.0
 # Flushing a client that still reads, and its answer to the close frame.
 _DRAIN_S: Final = CLOSE_S + 1.0
 _CUT_S: Final = 1.0
-_BACKLOG: Final = 1024
 
 _log = logging.getLogger(__name__)
 _socket_log = logging.getLogger("waifu_llm.server.websockets")
 # Below this level the library writes headers, with the token in them, and message texts.
 _socket_log.setLevel(logging.WARNING)
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Seconds: to say what one wants; between pings, and to answer them, where clients come from other machines."""
+
+    open_s: float = 10.0
+    ping_every_s: float = 20.0
+    ping_answer_s: float = 60.0
 
 
 class Server:
@@ -53,6 +63,7 @@ class Server:
         statistics: Statistics,
         redactor: Redactor,
         gateway_token: str | None = None,
+        timing: Timing | None = None,
     ) -> None:
         self.pool = pool
         self.statistics = statistics
@@ -62,10 +73,15 @@ class Server:
         self._redactor = redactor
         redactor.add(settings.token)
         self._doors = ModuleDoors.of(settings.server, settings.token, gateway_token)
+        self._timing = timing or Timing()
+        self._room = Room.of(settings.limits.connections)
+        self._arrivals = Arrivals(self._room.arriving)
         self._loop = asyncio.get_running_loop()
+        self._providers = Kept(pool.providers, self._loop.time)
+        self._survey = Kept(lambda: (pool.workers(), pool.environments()), self._loop.time)
         self._servers: list[SocketServer] = []
         self._connections: set[Connection] = set()
-        self._of_gateways: set[Connection] = set()
+        self._clients = 0
         self._empty = asyncio.Event()
         self._closing = False
 
@@ -77,7 +93,7 @@ class Server:
         for warning in self._doors.warnings:
             _log.warning("%s", warning)
         context = tls(self._settings.server)
-        interval = None if self._doors.loopback else _PING_EVERY_S
+        interval = None if self._doors.loopback else self._timing.ping_every_s
         self._servers, host, port = await listen(self._binder(self._let_in, context, interval), self._settings.server)
         if context is not None and self._doors.gateway_token is not None:
             # A certificate names what clients connect to, which is not what this machine calls itself.
@@ -94,7 +110,7 @@ class Server:
         ping_interval: float | None,
     ) -> Bind:
         async def bind(host: str, port: int) -> SocketServer:
-            return await serve(
+            server = await serve(
                 self._handle,
                 host,
                 port,
@@ -105,11 +121,16 @@ class Server:
                 select_subprotocol=_select_subprotocol,
                 server_header=None,
                 ping_interval=ping_interval,
-                ping_timeout=_PING_ANSWER_S,
+                open_timeout=self._timing.open_s,
+                ping_timeout=self._timing.ping_answer_s,
                 close_timeout=CLOSE_S,
                 logger=_socket_log,
-                backlog=_BACKLOG,
+                # Any factory will do, says its documentation.
+                create_connection=partial(Arriving, self._arrivals),  # type: ignore[arg-type]
+                backlog=1,
             )
+            deepen(server)
+            return server
 
         return bind
 
@@ -155,14 +176,19 @@ class Server:
         for connection, effects in stops:
             connection.perform(effects)
 
+    def providers(self) -> Mapping[str, ProviderDetails]:
+        """Every worker there is."""
+        return self._providers.get()
+
     def stats_for(self, request_id: RequestId) -> GetStatsDone:
         """What runs and how it fares."""
+        workers, environments = self._survey.get()
         return GetStatsDone(
             unique_request_id=request_id,
             is_error=False,
             error=ErrorCode.SUCCESS,
-            workers=self.pool.workers(),
-            environments=self.pool.environments(),
+            workers=workers,
+            environments=environments,
             connections=len(self._connections),
             counters=self.statistics.counters(),
         )
@@ -176,6 +202,7 @@ class Server:
     # One connection.
 
     def _let_in(self, socket: ServerConnection, request: Request) -> Response | None:
+        self._arrivals.left(socket)
         headers = request.headers
         denied = self._doors.check(
             headers.get_all("Host"),
@@ -183,12 +210,12 @@ class Server:
             headers.get_all("Authorization"),
             headers.get_all("Sec-WebSocket-Protocol"),
         )
-        clients = len(self._connections) - len(self._of_gateways)
-        if denied is None and clients >= self._settings.limits.connections and not self._is_gateway(request):
+        if denied is None and self._clients >= self._room.clients and not self._is_gateway(request):
             denied = Denied(503, "Too many connections; try again later.\n")
         return self._refusal(socket, denied)
 
     def _let_gateway_in(self, socket: ServerConnection, request: Request) -> Response | None:
+        self._arrivals.left(socket)
         headers = request.headers
         denied = self._doors.check_gateway(
             headers.get_all("Host"), headers.get_all("Origin"), headers.get_all("Authorization")
@@ -209,23 +236,25 @@ class Server:
 
     async def _handle(self, socket: ServerConnection) -> None:
         server = self._settings.server
+        of_gateway = socket.request is not None and self._is_gateway(socket.request)
         session = Session(
             shared=_nothing_shared if self._doors.isolated else lambda: self.pool.last_loaded,
             redactor=self._redactor,
             clock=self._loop.time,
             remote_close=server.remote_close,
+            limits=self._settings.limits,
+            limited=not of_gateway,
         )
         if self._closing:
             session.closing()
-        connection = Connection(socket, session, self, self._settings.limits)
+        connection = Connection(socket, session, self, self._settings.limits, of_gateway=of_gateway)
         self._connections.add(connection)
-        if socket.request is not None and self._is_gateway(socket.request):
-            self._of_gateways.add(connection)
+        self._clients += not of_gateway
         try:
             await connection.run()
         finally:
             self._connections.discard(connection)
-            self._of_gateways.discard(connection)
+            self._clients -= not of_gateway
             if not self._connections:
                 self._empty.set()
 

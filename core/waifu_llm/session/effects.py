@@ -1,6 +1,7 @@
 """What a session asks its server to do, and the tickets by which the two speak of a running request."""
 
 from dataclasses import dataclass, field
+from io import StringIO
 from typing import TypeAlias
 
 from waifu_client.protocol import AnyReply, ErrorCode, RequestId
@@ -32,7 +33,7 @@ class LoadTicket(Ticket):
 
 @dataclass(slots=True, eq=False)
 class GenerationTicket(Ticket):
-    """What a generation has given so far; `pieces` collects the text where it is not streamed."""
+    """What a generation has given so far; `text` collects it where it is not streamed, `size` are its bytes."""
 
     stream: bool = False
     timeout_s: float | None = None
@@ -40,7 +41,8 @@ class GenerationTicket(Ticket):
     chunks: int = 0
     first_chunk_s: float | None = None
     total_s: float = 0.0
-    pieces: list[str] = field(default_factory=list)
+    text: StringIO = field(default_factory=StringIO)
+    size: int = 0
 
 
 @dataclass(slots=True, eq=False)

@@ -83,7 +83,7 @@ class Replies:
         outcome, finish = self._outcome(ending.failure), _finish(ending)
         if ticket.stream:
             return GenerateStreamDone(unique_request_id=ticket.request_id, **outcome, **finish)
-        response = "".join(ticket.pieces) if ending.failure is None else ""
+        response = ticket.text.getvalue() if ending.failure is None else ""
         return GenerateDone(unique_request_id=ticket.request_id, response=response, **outcome, **finish)
 
     def models_done(self, request_id: RequestId, models: jobs.ModelList | Failure) -> GetModelsDone:

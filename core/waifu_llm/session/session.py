@@ -5,12 +5,14 @@ The server carries effects out in their order and reports what comes of them. A 
 and disconnect may race in any order.
 """
 
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final, assert_never
 
 from waifu_client import protocol
 from waifu_client.protocol import AnyReply, ErrorCode, GenerateStreamChunk, RequestId
-from waifu_llm.errors import Busy, Closing, Failure, TimedOut, UnknownProvider
+from waifu_llm.config import LimitSettings
+from waifu_llm.errors import Busy, Closing, Failure, Reason, TimedOut, UnknownProvider
 from waifu_llm.redaction import Redactor
 from waifu_llm.requests import Refused, Unreadable, read_request
 from waifu_llm.session.effects import (
@@ -34,8 +36,8 @@ from waifu_llm.session.effects import (
     UnloadTicket,
 )
 from waifu_llm.session.replies import Replies
-from waifu_llm.supervision.jobs import Ending, Job, Loaded, LoadFields, LoadProgress, ModelList
-from waifu_worker import wire
+from waifu_llm.session.work import job_of
+from waifu_llm.supervision.jobs import Ending, Loaded, LoadFields, LoadProgress, ModelList
 
 # Loads, unloads and model lists that one connection may have under way: each costs a task.
 _MOST_ERRANDS: Final = 1024
@@ -43,7 +45,6 @@ _NORMAL_CLOSURE: Final = 1000
 _CLOSING: Final = Closing("the module is stopping; connect again when it is back").failure()
 _INTERRUPTED: Final = Failure(ErrorCode.INTERRUPT, "interrupted on a client's request")
 _DUPLICATE: Final = Failure(ErrorCode.UNEXPECTED, "a request with this unique_request_id is still running")
-_BUSY: Final = Busy(f"this connection already has {_MOST_ERRANDS} requests under way; wait for some to end").failure()
 
 
 class Session:
@@ -51,6 +52,7 @@ class Session:
 
     `shared` gives the load that a connection without one of its own uses, None where clients are isolated.
     `remote_close` says whether this client's `close` stops the module. `clock` is monotonic, in seconds.
+    `limits` are those of one client; `limited` is false for a gateway, which asks for many.
     """
 
     def __init__(
@@ -60,11 +62,15 @@ class Session:
         redactor: Redactor,
         clock: Callable[[], float],
         remote_close: bool = True,
+        limits: LimitSettings | None = None,
+        limited: bool = True,
     ) -> None:
         self._shared = shared
         self._replies = Replies(redactor)
         self._clock = clock
         self._remote_close = remote_close
+        self._limits = limits or LimitSettings()
+        self._limited = limited
         self._running: dict[RequestId, Ticket] = {}
         self._errands = 0
         self._load_count = 0
@@ -83,7 +89,7 @@ class Session:
             return self.cannot_answer(request_id, _DUPLICATE)
         if isinstance(reading, Refused):
             return self._refuse(reading)
-        return self._accept(reading)
+        return self._accept(reading, sys.getsizeof(data))
 
     def _refuse(self, refused: Refused) -> list[Effect]:
         request_id, failure = refused.request_id, Failure(refused.code, refused.message)
@@ -103,12 +109,12 @@ class Session:
                 replies = [self._replies.unload_done(request_id, refused.provider, failure)]
         return [Send(reply) for reply in replies]
 
-    def _accept(self, request: protocol.AnyRequest) -> list[Effect]:
+    def _accept(self, request: protocol.AnyRequest, size: int) -> list[Effect]:
         match request:
             case protocol.Load():
                 return self._load(request)
             case protocol.Generate():
-                return self._generate(request)
+                return self._generate(request, size)
             case protocol.Interrupt():
                 return self._interrupt(request)
             case protocol.GetModels():
@@ -138,10 +144,12 @@ class Session:
         ack = protocol.LoadAck(unique_request_id=ticket.request_id, provider=request.provider)
         return [Send(ack), *self._errand(ticket, lambda: [*_timer(ticket), StartLoad(ticket, fields)])]
 
-    def _generate(self, request: protocol.Generate) -> list[Effect]:
+    def _generate(self, request: protocol.Generate, size: int) -> list[Effect]:
         now = self._clock()
         timeout_s = _seconds(request.params.timeout_ms)
         loaded = self._choose(request.provider)
+        if not isinstance(loaded, Failure):
+            loaded = self._busy(len(self._running), self._limits.requests) or loaded
         ack = Send(protocol.GenerateAck(unique_request_id=request.unique_request_id))
         if isinstance(loaded, Failure):
             return [ack, Send(self._replies.generation_failed(request.unique_request_id, request.stream, loaded))]
@@ -156,7 +164,7 @@ class Session:
         self._running[ticket.request_id] = ticket
         # A stream has no end in time that could be told beforehand: each piece of text starts its timeout again.
         deadline = now + timeout_s if timeout_s is not None and not request.stream else None
-        return [ack, *_timer(ticket), StartGeneration(ticket, loaded, _job(request, deadline))]
+        return [ack, *_timer(ticket), StartGeneration(ticket, loaded, job_of(request, deadline, size))]
 
     def _get_models(self, request: protocol.GetModels) -> list[Effect]:
         loaded = self._choose(request.provider)
@@ -184,11 +192,18 @@ class Session:
 
     def _errand(self, ticket: Ticket, effects: Callable[[], list[Effect]]) -> list[Effect]:
         """Begin what is no generation: bounded in number, and refused once the module closes."""
-        if self._closing or self._errands >= _MOST_ERRANDS:
-            return [Send(self._terminal(ticket, _CLOSING if self._closing else _BUSY))]
+        refused = _CLOSING if self._closing else self._busy(self._errands, _MOST_ERRANDS)
+        if refused is not None:
+            return [Send(self._terminal(ticket, refused))]
         self._errands += 1
         self._running[ticket.request_id] = ticket
         return effects()
+
+    def _busy(self, count: int, most: int) -> Failure | None:
+        """What one more request is told, where that would be too many of this client."""
+        if not self._limited or count < most:
+            return None
+        return Busy(f"this connection already has {most} requests under way; wait for some to end").failure()
 
     def _choose(self, name: str | None) -> Loaded | Failure:
         """The load that a request means: the named one, else the newest that succeeded, else the shared one."""
@@ -224,8 +239,8 @@ class Session:
         done = self._replies.load_done(ticket.request_id, ticket.provider, None, loaded.warning)
         return [self._finish(ticket, ErrorCode.SUCCESS), Send(done)]
 
-    def chunk(self, ticket: GenerationTicket, text: str) -> GenerateStreamChunk | None:
-        """A piece of text came; the reply that is due, if any."""
+    def chunk(self, ticket: GenerationTicket, text: str) -> GenerateStreamChunk | list[Effect] | None:
+        """A piece of text came; the reply that is due, if any, or what ends an answer that became too long."""
         if ticket.done or not text:
             return None
         ticket.chunks += 1
@@ -234,21 +249,33 @@ class Session:
             ticket.first_chunk_s = now - ticket.started
         if ticket.stream:
             return GenerateStreamChunk(unique_request_id=ticket.request_id, chunk=text)
-        ticket.pieces.append(text)
+        ticket.size += len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
+        if ticket.size > self._limits.answer_bytes:
+            return self._end(ticket, self._too_long(), cancel=True)
+        ticket.text.write(text)
         return None
+
+    def _too_long(self) -> Failure:
+        text = (
+            f"the answer is longer than {self._limits.answer_bytes} bytes (limits.answer_bytes); "
+            "stream it, or ask for less with max_output_length"
+        )
+        return Failure(ErrorCode.UNEXPECTED, text, Reason.TRUNCATED)
 
     def generation_ended(self, ticket: GenerationTicket, ending: Ending) -> list[Effect]:
         """The pool ended it, well or not."""
         if ticket.done:
             return []
         code = ErrorCode.SUCCESS if ending.failure is None else ending.failure.code
-        return [self._finish(ticket, code), Send(self._replies.generation_ended(ticket, ending))]
+        done = self._replies.generation_ended(ticket, ending)
+        return [self._finish(ticket, code), Send(done)]
 
     def models_read(self, ticket: ModelsTicket, models: ModelList) -> list[Effect]:
         """The model list came."""
         if ticket.done:
             return []
-        return [self._finish(ticket, ErrorCode.SUCCESS), Send(self._replies.models_done(ticket.request_id, models))]
+        done = self._replies.models_done(ticket.request_id, models)
+        return [self._finish(ticket, ErrorCode.SUCCESS), Send(done)]
 
     def unloaded(self, ticket: UnloadTicket) -> list[Effect]:
         """The workers are stopped."""
@@ -260,6 +287,10 @@ class Session:
     def failed(self, ticket: Ticket, failure: Failure) -> list[Effect]:
         """Whatever it was, it failed by itself."""
         return self._end(ticket, failure, cancel=False)
+
+    def broken(self, ticket: Ticket, failure: Failure) -> list[Effect]:
+        """Something of ours broke on the way: it may still go on elsewhere."""
+        return self._end(ticket, failure, cancel=True)
 
     def timer_expired(self, ticket: LoadTicket | GenerationTicket) -> list[Effect]:
         """A timer ran out; a stream that gave text since it was set gets a new one."""
@@ -311,7 +342,8 @@ class Session:
     def _end(self, ticket: Ticket, failure: Failure, *, cancel: bool) -> list[Effect]:
         if ticket.done:
             return []
-        return [self._finish(ticket, failure.code, cancel=cancel), Send(self._terminal(ticket, failure))]
+        terminal = self._terminal(ticket, failure)
+        return [self._finish(ticket, failure.code, cancel=cancel), Send(terminal)]
 
     def _finish(self, ticket: Ticket, code: ErrorCode, *, cancel: bool = False) -> Finished:
         """Take a ticket off; its caller has seen that it is not done."""
@@ -341,26 +373,3 @@ def _timer(ticket: LoadTicket | GenerationTicket) -> list[Effect]:
 
 def _seconds(milliseconds: int | None) -> float | None:
     return milliseconds / 1000 if milliseconds else None
-
-
-def _job(request: protocol.Generate, deadline: float | None) -> Job:
-    given = request.params
-    stops = given.stop_tokens or []
-    params = wire.Params(
-        model_id=given.model_id,
-        character_name=given.character_name,
-        temperature=given.temperature,
-        max_output_length=given.max_output_length,
-        stops=tuple(stop for stop in stops if isinstance(stop, str)),
-        stop_ids=tuple(stop for stop in stops if isinstance(stop, int)),
-        top_p=given.top_p,
-        top_k=given.top_k,
-        min_p=given.min_p,
-        repeat_penalty=given.repeat_penalty,
-        repeat_last_n=given.repeat_last_n,
-        presence_penalty=given.presence_penalty,
-        frequency_penalty=given.frequency_penalty,
-        seed=given.seed,
-    )
-    messages = tuple(wire.ChatMessage(role=m.role, content=m.content, name=m.name) for m in request.messages)
-    return Job(params, messages, request.prompt, request.stream, deadline)

@@ -1,0 +1,112 @@
+"""Sockets that have not said yet what they want: how many there may be, how long, and with how many words."""
+
+import logging
+import sys
+from dataclasses import dataclass
+from typing import Final
+
+if sys.platform != "win32":
+    import resource
+
+from websockets.asyncio.server import Server as SocketServer
+from websockets.asyncio.server import ServerConnection
+from websockets.server import ServerProtocol
+
+# All headers together; the library bounds each line (8,192 bytes) and their number (128).
+MOST_HEADER_BYTES: Final = 64 * 1024
+# What stays free for workers' pipes, files and uv, where few files may be open.
+_SPARE_FILES: Final = 256
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """How many sockets there may be: of clients that were let in, and of those that still arrive."""
+
+    clients: int
+    arriving: int
+
+    @classmethod
+    def of(cls, connections: int) -> "Room":
+        """What the setting allows, or the number of files that this process may open."""
+        files = _most_files()
+        usable = files - min(_SPARE_FILES, files // 2)
+        arriving = min(connections, max(1, usable // 4))
+        return cls(min(connections, usable - arriving), arriving)
+
+
+def _most_files() -> int:
+    if sys.platform == "win32":
+        return sys.maxsize
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return sys.maxsize if soft == resource.RLIM_INFINITY else soft
+
+
+class Arrivals:
+    """Those that still arrive, in their order. One too many takes the place of the one that has said nothing longest.
+
+    So whoever says at once what it wants gets in, however many sit there in silence.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._waiting: dict[Arriving, None] = {}
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def came(self, socket: "Arriving") -> None:
+        """A client has connected."""
+        if len(self._waiting) >= self._most:
+            oldest = next(iter(self._waiting))
+            self.left(oldest)
+            oldest.turn_away(503, "Service Unavailable", "Too many clients connect at once; try again later.")
+        self._waiting[socket] = None
+
+    def left(self, socket: ServerConnection) -> None:
+        """It has said what it wants, or is gone. Safe to repeat."""
+        if isinstance(socket, Arriving):
+            self._waiting.pop(socket, None)
+
+
+class Arriving(ServerConnection):
+    """A connection that is counted until its request is there."""
+
+    def __init__(
+        self,
+        arrivals: Arrivals,
+        protocol: ServerProtocol,
+        server: SocketServer,
+        **options: float | int | tuple[int | None, int | None] | None,
+    ) -> None:
+        super().__init__(protocol, server, **options)  # type: ignore[arg-type]
+        self._arrivals = arrivals
+        self._heard = 0
+
+    def connection_made(self, transport: object) -> None:
+        """It is there."""
+        super().connection_made(transport)  # type: ignore[arg-type]
+        self._arrivals.came(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Its words so far are counted, those of its messages not."""
+        if self.request is None:
+            self._heard += len(data)
+            if self._heard > MOST_HEADER_BYTES:
+                self.turn_away(431, "Request Header Fields Too Large", "The headers are too large.")
+                return
+        super().data_received(data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """It is gone."""
+        self._arrivals.left(self)
+        super().connection_lost(exc)
+
+    def turn_away(self, status: int, phrase: str, text: str) -> None:
+        """Answer without having heard a request, and hear no more of it."""
+        _log.info("turned a client away with HTTP %d", status)
+        body = f"{text}\n".encode()
+        head = f"HTTP/1.1 {status} {phrase}\r\nConnection: close\r\nContent-Type: text/plain; charset=utf-8\r\n"
+        self.transport.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+        self.transport.close()
