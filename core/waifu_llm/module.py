@@ -8,6 +8,7 @@ import os
 import platform
 import signal
 import sys
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from typing import Final
 if sys.platform != "win32":
     import resource
 
-from waifu_llm import __version__
+from waifu_llm import __version__, log
 from waifu_llm.catalog import Catalog
 from waifu_llm.config import Settings
 from waifu_llm.environment.store import EnvironmentStore
@@ -30,6 +31,11 @@ from waifu_llm.supervision.pool import Pool, PoolMeans
 from waifu_llm.supervision.process import Processes
 
 INTERRUPTED: Final = 130
+# A stop in good order takes as long as clients and workers make it, up to this; then force is used, and after
+# `LAST_RESORT_S` a program is gone, whatever hangs: its guardian ends what is left.
+STOP_S: Final = 7.0
+LAST_RESORT_S: Final = 9.0
+_LAST_WORDS_S: Final = 0.5
 _OPEN_FILES: Final = 65536
 _log: Final = logging.getLogger(__name__)
 
@@ -94,24 +100,29 @@ async def run_module(
 ) -> int:
     """Serve until told to stop; returns the exit code (0, or 130 after Ctrl-C).
 
-    Without `stop` it is a program's whole work: it can be found through its run file, and handles SIGTERM and Ctrl-C
-    itself, of which the first drains and a second Ctrl-C ends it now.
+    Without `stop` it is a program's whole work: it can be found through its run file, handles SIGTERM, SIGHUP and
+    Ctrl-C itself, of which the first drains and a second Ctrl-C ends it now, and ends the process within
+    `LAST_RESORT_S` after it was told to stop.
     Raises: ModuleError where it cannot listen.
     """
     redactor = redactor or Redactor()
     redactor.add(settings.token)
-    _allow_many_files()
+    _set_limits()
     statistics = Statistics()
     stopping = stop or asyncio.Event()
     with _signals(stopping) if stop is None else contextlib.nullcontext(_Told()) as told:
-        async with running_pool(
-            settings,
-            home,
-            environ,
-            catalog=catalog or Catalog.read(),
-            redactor=redactor,
-            statistics=statistics,
-        ) as pool:
+        end = _End(told, program=stop is None)
+        async with (
+            end.in_time(),
+            running_pool(
+                settings,
+                home,
+                environ,
+                catalog=catalog or Catalog.read(),
+                redactor=redactor,
+                statistics=statistics,
+            ) as pool,
+        ):
             server = Server(pool, settings, statistics, redactor, pool.gateway_token)
             host, port = await server.start()
             url = f"{'ws' if settings.server.tls_cert is None else 'wss'}://{host}:{port}"
@@ -125,6 +136,7 @@ async def run_module(
                     if server.stop_requested.is_set():
                         _log.info("a client asked the module to stop")
             finally:
+                end.begins()
                 await server.drain()
     return INTERRUPTED if told.interrupted else 0
 
@@ -141,9 +153,12 @@ def _findable(home: Home, url: str, token: str | None) -> Iterator[None]:
         _log.info("stopping")
 
 
-def _allow_many_files() -> None:
-    """Every connection and every worker's pipes are open files: take as many as the system gives without asking."""
+def _set_limits() -> None:
+    """Keys lie in this process's memory: no core dumps, of what it starts neither. Every connection and every worker's
+    pipes are open files: take as many as the system gives without asking.
+    """
     if sys.platform != "win32":
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _OPEN_FILES)
         if soft != resource.RLIM_INFINITY and soft < wanted:
@@ -165,9 +180,42 @@ class _Told:
     interrupted = False
 
 
+class _End:
+    """How long a stop may take. In a `program` the process ends with it."""
+
+    def __init__(self, told: _Told, *, program: bool) -> None:
+        self._told = told
+        self._program = program
+        self._limit = asyncio.timeout(None)
+
+    @asynccontextmanager
+    async def in_time(self) -> AsyncIterator[None]:
+        """Around all that a stop ends. What waits `STOP_S` after `begins` is cancelled: then there is only force."""
+        try:
+            async with self._limit:
+                yield
+        except TimeoutError:
+            if not self._limit.expired():
+                raise
+            _log.error("the module did not stop in good order within %g s; what was left has been killed", STOP_S)
+
+    def begins(self) -> None:
+        """The stop has begun."""
+        self._limit.reschedule(asyncio.get_running_loop().time() + STOP_S)
+        if self._program:
+            last = threading.Timer(LAST_RESORT_S, self._leave)
+            last.daemon = True
+            last.start()
+
+    def _leave(self) -> None:
+        _log.critical("the module did not stop within %g s: it ends now", LAST_RESORT_S)
+        log.flush(_LAST_WORDS_S)
+        os._exit(INTERRUPTED if self._told.interrupted else 0)
+
+
 @contextlib.contextmanager
 def _signals(stopping: asyncio.Event) -> Iterator["_Told"]:
-    """The first SIGTERM or Ctrl-C sets `stopping`; a second Ctrl-C ends the process."""
+    """The first SIGTERM, SIGHUP or Ctrl-C sets `stopping`; a second Ctrl-C ends the process."""
     loop = asyncio.get_running_loop()
     told = _Told()
 
@@ -180,12 +228,16 @@ def _signals(stopping: asyncio.Event) -> Iterator["_Told"]:
 
     before = signal.signal(signal.SIGINT, interrupt)
     if sys.platform != "win32":
-        loop.add_signal_handler(signal.SIGTERM, stopping.set)
-        loop.add_signal_handler(signal.SIGHUP, stopping.set)
+        handled = [signal.SIGTERM]
+        # `nohup` has it ignored, so that the module outlives its terminal.
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+            handled.append(signal.SIGHUP)
+        for number in handled:
+            loop.add_signal_handler(number, stopping.set)
     try:
         yield told
     finally:
         signal.signal(signal.SIGINT, before)
         if sys.platform != "win32":
-            loop.remove_signal_handler(signal.SIGTERM)
-            loop.remove_signal_handler(signal.SIGHUP)
+            for number in handled:
+                loop.remove_signal_handler(number)
