@@ -3,6 +3,8 @@
 import asyncio
 from typing import Any, Final
 
+from waifu_lollms.packets import MOST_PACKETS
+
 # What a packet costs beside its text.
 _PACKET_BYTES: Final = 256
 
@@ -16,6 +18,7 @@ class Outgoing(asyncio.Queue[Any]):
         self._room = asyncio.Event()
         self._room.set()
         self._released = False
+        self._together = 0
         self._loop = asyncio.get_running_loop()
         self.waiting_bytes = 0
         self.moved = self._loop.time()
@@ -35,6 +38,21 @@ class Outgoing(asyncio.Queue[Any]):
         """Nobody will read it: whoever waits for room goes on."""
         self._released = True
         self._room.set()
+
+    async def get(self) -> Any:
+        """The next packet, the first of an answer."""
+        self._together = 0
+        return await super().get()
+
+    def get_nowait(self) -> Any:
+        """One more for the same answer. Raises: asyncio.QueueEmpty, also where the answer is full."""
+        # Python's client takes an answer with more packets for a broken one, and hangs or leaves without a word.
+        if self._together == MOST_PACKETS:
+            self._together = 0
+            raise asyncio.QueueEmpty
+        item = super().get_nowait()
+        self._together += 1
+        return item
 
     def _put(self, item: Any) -> None:
         super()._put(item)
