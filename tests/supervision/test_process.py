@@ -11,55 +11,13 @@ from pathlib import Path
 
 import psutil
 import pytest
+from support.children import ENV, Events, python
 from support.waiting import bounded, gone, until, wait_gone
 
 from waifu_llm.supervision.guardian import VARIABLE
 from waifu_llm.supervision.process import Processes
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="process groups are POSIX; Windows has its job object")
-
-ENV = {"PATH": os.environ.get("PATH", os.defpath)}
-
-
-class Events:
-    """What a child said, and how it ended."""
-
-    def __init__(self) -> None:
-        self.out = b""
-        self.err = b""
-        self.returncode: int | None = None
-        self.heard = asyncio.Event()
-        self.over = asyncio.Event()
-
-    def output(self, data: bytes) -> None:
-        self.out += data
-        self.heard.set()
-
-    def errors(self, data: bytes) -> None:
-        self.err += data
-
-    def exited(self, returncode: int) -> None:
-        assert self.returncode is None, "told twice"
-        self.returncode = returncode
-        self.over.set()
-
-    async def line(self) -> str:
-        async with bounded():
-            while b"\n" not in self.out:
-                self.heard.clear()
-                await self.heard.wait()
-        first, self.out = self.out.split(b"\n", 1)
-        return first.decode()
-
-    async def end(self) -> int:
-        async with bounded():
-            await self.over.wait()
-        assert self.returncode is not None
-        return self.returncode
-
-
-def python(code: str) -> list[str]:
-    return [sys.executable, "-I", "-S", "-c", textwrap.dedent(code)]
 
 
 @pytest.fixture
@@ -241,7 +199,7 @@ CORE = """
         import textwrap
         argv = [sys.executable, "-I", "-S", "-c", textwrap.dedent(CHILD)]
         await processes.spawn(argv, dict(os.environ), Events())
-        print("guardian", processes._guardian.pid, flush=True)
+        print("guardian", processes._guard.pid, flush=True)
         await asyncio.sleep(600)
 
     asyncio.run(main())

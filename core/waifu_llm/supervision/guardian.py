@@ -1,4 +1,8 @@
-"""Outlives the core by a moment and kills whatever still carries this run's marker.
+"""Outlives the core by a moment and kills whatever still carries this run's marker or one of its marks.
+
+The marker is a variable. A program that starts another with variables of its own takes it away, so that on Linux each
+child bears a mark besides: a value of a resource limit that limits nothing any more and that all descendants inherit,
+whatever their variables, sessions and groups.
 
 Run as `python -I -S guardian.py` in a session of its own, standard library only. The first line of its input
 is the marker; the core holds the only write end of that pipe, so the end of input means that the core is
@@ -17,27 +21,62 @@ VARIABLE = "WAIFU_LLM_RUN"
 LIMIT_S = 2.0
 PAUSE_S = 0.01
 LONGEST_MARKER = 256
+GREETING = b"watching\n"
+FILE_LOCKS = 10  # RLIMIT_LOCKS: of no effect since Linux 2.4.25, but kept, inherited and shown
+MARKS = 2**20
+_MARK_DIGITS = 10
 _SIGKILL = 9  # signal.SIGKILL, which Windows' signal module has not
 
 
+def first_mark(marker: str) -> int:
+    """The first of a run's `MARKS` marks: 60 bits, of which the upper 40 are the run's own."""
+    return int(marker[:_MARK_DIGITS], 16) * MARKS
+
+
+def mark_of(pid: int) -> int | None:
+    """The mark of a process, or what somebody else set the limit to; None where it is not set or cannot be read."""
+    # Read as bytes and by hand: what a process is called may stand in no encoding at all, and this is to stay small.
+    with contextlib.suppress(OSError, ValueError), open(f"/proc/{pid}/limits", "rb") as file:  # noqa: PTH123
+        return int(file.read().partition(b"Max file locks")[2].split(None, 1)[0])
+    return None
+
+
 def carriers(marker: str) -> list[int]:
-    """The pids of all processes of this user whose environment holds the marker."""
-    entry = f"{VARIABLE}={marker}"
-    return _carriers_in_proc(entry.encode()) if os.path.isdir("/proc/self") else _carriers_by_ps(entry)  # noqa: PTH112
+    """The pids of all living processes of this user that carry the marker or one of the run's marks."""
+    return _carriers_in_proc(marker) if os.path.isdir("/proc/self") else _carriers_by_ps(marker)  # noqa: PTH112
 
 
-def _carriers_in_proc(entry: bytes) -> list[int]:
+def _carriers_in_proc(marker: str) -> list[int]:
+    entry = f"{VARIABLE}={marker}".encode()
+    run = first_mark(marker) // MARKS
     found = []
     for name in os.listdir("/proc"):  # noqa: PTH208 - pathlib would double what the guardian holds in memory
-        if name.isdigit():
-            # Another user's process, or one that has just ended, cannot be read and is none of ours.
-            with contextlib.suppress(OSError), open(f"/proc/{name}/environ", "rb") as file:  # noqa: PTH123
-                if entry in file.read().split(b"\0"):
-                    found.append(int(name))
+        # Another user's process, or one that has just ended, cannot be read and is none of ours.
+        if name.isdigit() and (_has_entry(name, entry) or (_is_of_run(name, run) and not _is_zombie(name))):
+            found.append(int(name))
     return found
 
 
-def _carriers_by_ps(entry: str) -> list[int]:
+def _has_entry(pid: str, entry: bytes) -> bool:
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/environ", "rb") as file:  # noqa: PTH123
+        return entry in file.read().split(b"\0")
+    return False
+
+
+def _is_of_run(pid: str, run: int) -> bool:
+    mark = mark_of(int(pid))
+    return mark is not None and mark // MARKS == run
+
+
+def _is_zombie(pid: str) -> bool:
+    # Nothing can end it but its parent, who need not be there.
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123
+        return file.read().rpartition(b")")[2].split(None, 1)[0] in (b"Z", b"X")
+    return True
+
+
+def _carriers_by_ps(marker: str) -> list[int]:
+    entry = f"{VARIABLE}={marker}"
     listing = subprocess.run(["ps", "-axEww", "-o", "pid=,command="], capture_output=True, check=False)  # noqa: S607 # nosec B607
     found = []
     for line in listing.stdout.decode("utf-8", "replace").splitlines():
@@ -66,7 +105,7 @@ def main() -> None:
         signal.signal(getattr(signal, name), signal.SIG_IGN)
     marker = sys.stdin.readline(LONGEST_MARKER).strip()
     if marker:
-        sys.stdout.write("watching\n")
+        sys.stdout.write(GREETING.decode())
         sys.stdout.flush()
         sys.stdin.read()
         kill_carriers(marker)

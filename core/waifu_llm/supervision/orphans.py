@@ -1,24 +1,50 @@
-"""Grandchildren that left their group: adopted by the core on Linux, then ended when their worker has ended."""
+"""Descendants that left their group: marked by the core, adopted by it on Linux, ended when their worker has ended.
+
+A mark (see `guardian`) stays with a descendant whatever it does to its variables and its session; each child of the
+core has its own, so that what a living worker keeps in the background is left alone when another one ends.
+"""
 
 import contextlib
 import ctypes
 import os
 import signal
 import sys
-from collections.abc import Set
+from collections.abc import Iterator, Set
+from pathlib import Path
 from typing import Final
 
 import psutil
 
-from waifu_llm.supervision.guardian import VARIABLE
+from waifu_llm.supervision.guardian import FILE_LOCKS, MARKS, mark_of
 
 _PR_SET_CHILD_SUBREAPER: Final = 36
+_TASKS: Final = Path("/proc/self/task")
+if sys.platform == "linux":
+    import resource
+
+    # The core's own, from before the first start: starts overlap, so that none may put back what it found.
+    _OWN_LIMITS: Final = resource.getrlimit(FILE_LOCKS)
 
 
 def adopt() -> None:
     """Make this process the parent of orphaned descendants (Linux; elsewhere the guardian alone finds them)."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+@contextlib.contextmanager
+def marked(mark: int) -> Iterator[None]:
+    """What is started first in this block bears the mark from its first instruction on (Linux)."""
+    if sys.platform != "linux":
+        yield
+        return
+    # Where the limit may not be changed (a container's rule) the environment's marker has to do.
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(FILE_LOCKS, (mark, _OWN_LIMITS[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(FILE_LOCKS, _OWN_LIMITS)
 
 
 def reap(group: int) -> bool:
@@ -33,13 +59,32 @@ def reap(group: int) -> bool:
     return True
 
 
-def end(marker: str, keep: Set[int]) -> None:
-    """Kill and reap adopted children that carry the marker and that nobody started here."""
+def end(first_mark: int, living: Set[int], keep: Set[int]) -> bool:
+    """Kill adopted children with a mark of this run that no `living` child has, and reap those that died.
+
+    `keep` are the pids of children whose owner waits for them. Never waits: whether to look again in a moment, for what
+    was killed and for its own children, who are adopted next.
+    """
     if sys.platform != "linux":
-        return
-    for child in psutil.Process().children():
-        # Between the listing and the look a child may have ended; a zombie has no environment to read.
-        with contextlib.suppress(psutil.Error, OSError):
-            if child.pid not in keep and child.environ().get(VARIABLE) == marker:
-                child.send_signal(signal.SIGKILL)
-                os.waitpid(child.pid, 0)
+        return False
+    found = False
+    for pid in _children():
+        mark = None if pid in keep else mark_of(pid)
+        if mark is None or not first_mark <= mark < first_mark + MARKS:
+            continue
+        # It is a child that nobody has waited for: its pid can belong to nobody else.
+        if mark not in living:
+            found = True
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(pid, os.WNOHANG)
+    return found
+
+
+def _children() -> list[int]:
+    try:
+        return [int(pid) for task in _TASKS.iterdir() for pid in (task / "children").read_bytes().split()]
+    except OSError:
+        # A thread has just ended, or a kernel without these files: all of /proc, which costs milliseconds.
+        return [child.pid for child in psutil.Process().children()]

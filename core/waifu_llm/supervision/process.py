@@ -1,23 +1,24 @@
 """Owns pids, signals and exit codes: every child of the core is started, watched and ended here.
 
 Children are started from the event loop only, each in a session of its own with an environment built as a new
-dict; each carries this run's marker, by which the guardian finds what outlives the core.
+dict; each carries this run's marker and a mark of its own, by which what outlives it, or the core, is found.
 """
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import os
 import secrets
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from types import TracebackType
 from typing import Final, Protocol, Self
 
 from waifu_llm.environment.model import Completed
 from waifu_llm.supervision import guardian, orphans, windows_job
+from waifu_llm.supervision.guard import Guard
 from waifu_llm.supervision.screen import Screen
 
 _log = logging.getLogger(__name__)
@@ -26,11 +27,14 @@ STEP_S: Final = 2.0
 TAIL_BYTES: Final = 64 * 1024
 _REAP_TRIES: Final = 40
 _REAP_PAUSE_S: Final = 0.05
+_LOOK_INTERVAL_S: Final = 5.0
 if sys.platform == "win32":
     _CREATION_FLAGS: Final = 0x00000200  # CREATE_NEW_PROCESS_GROUP
+    _BELOW_NORMAL: Final = 0x00004000  # BELOW_NORMAL_PRIORITY_CLASS
     _KILL: Final = signal.SIGTERM
 else:
     _CREATION_FLAGS: Final = 0
+    _BELOW_NORMAL: Final = 0
     _KILL: Final = signal.SIGKILL
 
 
@@ -71,7 +75,8 @@ class Child(Protocol):
 class _Process(asyncio.SubprocessProtocol):
     """One child process with its group, as `Child`."""
 
-    def __init__(self, events: ChildEvents, forget: Callable[["_Process"], None]) -> None:
+    def __init__(self, events: ChildEvents, mark: int, forget: Callable[["_Process"], None]) -> None:
+        self.mark = mark
         self._events = events
         self._forget = forget
         self._gone = asyncio.Event()
@@ -212,11 +217,14 @@ class Processes:
     def __init__(self, draw: Callable[[bytes], None] | None = None) -> None:
         self._draw = draw
         self._marker = secrets.token_hex(16)
-        self._guardian: asyncio.subprocess.Process | None = None
-        self._guardian_lock = asyncio.Lock()
+        self._first_mark = guardian.first_mark(self._marker)
+        self._started = itertools.count()
+        self._living: set[int] = set()
+        self._guard = Guard(self._marker)
         self._children: set[_Process] = set()
         self._starting = 0
-        self._orphaned = False
+        self._look: asyncio.TimerHandle | None = None
+        self._quick_looks = 0
         if sys.platform == "win32":
             self._job = windows_job.Job()
 
@@ -227,17 +235,19 @@ class Processes:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await asyncio.gather(*(child.kill() for child in tuple(self._children)))
-        if self._guardian is not None:
-            assert self._guardian.stdin is not None
-            self._guardian.stdin.close()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(guardian.LIMIT_S + STEP_S):
-                    await self._guardian.wait()
+        # At once, not one after the other: the guardian kills the same, and a stop has only so much time.
+        await asyncio.gather(self._guard.close(), *(child.kill() for child in tuple(self._children)))
+        self._end_orphans()
+        if self._look is not None:
+            self._look.cancel()
 
-    async def spawn(self, argv: Sequence[str], env: Mapping[str, str], events: ChildEvents) -> Child:
-        """Start a worker with pipes on all three streams. Raises: OSError. Cancelling it leaves no process."""
-        return await self._start(argv, env, events, asyncio.subprocess.PIPE, asyncio.subprocess.PIPE)
+    async def spawn(self, argv: Sequence[str], env: Mapping[str, str], events: ChildEvents, nice: int = 0) -> Child:
+        """Start a worker with pipes on all three streams; with `nice` over 0 it and its children get less CPU time
+        than others while there is too little of it (Windows knows one step only).
+
+        Raises: OSError. Cancelling it leaves no process.
+        """
+        return await self._start(argv, env, events, asyncio.subprocess.PIPE, asyncio.subprocess.PIPE, nice)
 
     async def run(
         self,
@@ -271,10 +281,16 @@ class Processes:
         )
 
     async def _start(
-        self, argv: Sequence[str], env: Mapping[str, str], events: ChildEvents, stdin: int, stderr: int
+        self,
+        argv: Sequence[str],
+        env: Mapping[str, str],
+        events: ChildEvents,
+        stdin: int,
+        stderr: int,
+        nice: int = 0,
     ) -> _Process:
-        await self._ensure_guardian()
-        starting = asyncio.ensure_future(self._exec(argv, env, events, stdin, stderr))
+        await self._guard.watching()
+        starting = asyncio.ensure_future(self._exec(argv, env, events, (stdin, stderr), nice))
         try:
             return await asyncio.shield(starting)
         except asyncio.CancelledError:
@@ -284,32 +300,41 @@ class Processes:
             raise
 
     async def _exec(
-        self, argv: Sequence[str], env: Mapping[str, str], events: ChildEvents, stdin: int, stderr: int
+        self, argv: Sequence[str], env: Mapping[str, str], events: ChildEvents, streams: tuple[int, int], nice: int
     ) -> _Process:
+        mark = self._first_mark + next(self._started) % guardian.MARKS
+        self._living.add(mark)
         self._starting += 1
+        process = None
         try:
-            _, process = await asyncio.get_running_loop().subprocess_exec(
-                lambda: _Process(events, self._forget),
-                *argv,
-                env={**env, guardian.VARIABLE: self._marker},
-                stdin=stdin,
-                stderr=stderr,
-                start_new_session=True,
-                creationflags=_CREATION_FLAGS,
-            )
+            with orphans.marked(mark):
+                _, process = await asyncio.get_running_loop().subprocess_exec(
+                    lambda: _Process(events, mark, self._forget),
+                    *argv,
+                    env={**env, guardian.VARIABLE: self._marker},
+                    stdin=streams[0],
+                    stderr=streams[1],
+                    start_new_session=True,
+                    creationflags=_CREATION_FLAGS | (_BELOW_NORMAL if nice else 0),
+                )
             if process.runs:
                 self._children.add(process)
         finally:
             self._starting -= 1
-            self._end_orphans()
+            if process is None:
+                self._living.discard(mark)
+            if self._look is None:
+                self._look = asyncio.get_running_loop().call_later(_LOOK_INTERVAL_S, self._end_orphans)
+        _yield_cpu(process.pid, nice)
         if sys.platform == "win32":
             self._job.add(process.pid)
         return process
 
     def _forget(self, process: _Process) -> None:
         self._children.discard(process)
+        self._living.discard(process.mark)
         self._reap(process.pid)
-        self._orphaned = True
+        self._quick_looks = _REAP_TRIES
         self._end_orphans()
 
     def _reap(self, group: int, tries: int = _REAP_TRIES) -> None:
@@ -318,30 +343,22 @@ class Processes:
             asyncio.get_running_loop().call_later(_REAP_PAUSE_S, self._reap, group, tries - 1)
 
     def _end_orphans(self) -> None:
-        # A child that is being started carries the marker too and is not among the known ones yet: it looks like an
-        # orphan until it is, so the look at them waits for all starts.
-        if self._orphaned and not self._starting:
-            self._orphaned = False
-            orphans.end(self._marker, keep={child.pid for child in self._children})
+        if self._look is not None:
+            self._look.cancel()
+            self._look = None
+        # A child that is being started is not among the known ones yet: asyncio waits for it, nobody else may.
+        found = self._starting > 0 or orphans.end(
+            self._first_mark, self._living, keep={child.pid for child in self._children}
+        )
+        if found or self._children:
+            quick = found and self._quick_looks > 0
+            self._quick_looks -= quick
+            delay = _REAP_PAUSE_S if quick else _LOOK_INTERVAL_S
+            self._look = asyncio.get_running_loop().call_later(delay, self._end_orphans)
 
-    async def _ensure_guardian(self) -> None:
-        if sys.platform == "win32":
-            return
-        async with self._guardian_lock:
-            if self._guardian is not None and self._guardian.returncode is None:
-                return
-            self._guardian = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-I",
-                "-S",
-                str(Path(guardian.__file__)),
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.DEVNULL,
-                env={"PATH": os.defpath},
-                start_new_session=True,
-            )
-            assert self._guardian.stdin is not None and self._guardian.stdout is not None
-            self._guardian.stdin.write(self._marker.encode() + b"\n")
-            # Children come only when it watches: one started before could outlive a core killed in between.
-            await self._guardian.stdout.readline()
+
+def _yield_cpu(pid: int, nice: int) -> None:
+    # It may have ended already. Its children and threads inherit it; before this call it had no time to start any.
+    if nice and sys.platform != "win32":
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.setpriority(os.PRIO_PGRP, pid, nice)

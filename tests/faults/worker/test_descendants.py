@@ -1,0 +1,189 @@
+"""W14, I3: what a worker leaves behind ends with it and with the core, whatever it did to its session and variables."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+from support.children import ENV, Events, python
+from support.waiting import until, wait_gone
+
+from waifu_llm.supervision import guard
+from waifu_llm.supervision.process import Processes
+
+CORE = Path(__file__).resolve().parents[3] / "core"
+
+# A descendant that says its pid and stays: by one fork or two, in its parent's session or its own, with its parent's
+# variables or none.
+LEAVES = """
+    import subprocess, sys
+    code = '''if 1:
+        import os, time
+        if {forks} == 2 and os.fork():
+            os._exit(0)
+        print(os.getpid(), flush=True)
+        time.sleep(600)
+    '''
+    subprocess.Popen([sys.executable, "-I", "-S", "-c", code], start_new_session={session}, env={env})
+"""
+READS = "    sys.stdin.read()\n"
+WAYS = [
+    pytest.param(forks, session, env, id=f"{forks}-{'own-session' if session else 'session'}-{env}")
+    for forks in (1, 2)
+    for session in (False, True)
+    for env in ("None", "{}")
+]
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has marks and lets the core adopt")
+
+
+@pytest.fixture
+async def processes() -> AsyncIterator[Processes]:
+    async with Processes() as made:
+        yield made
+
+
+def is_no_child(pid: int) -> bool:
+    """Neither alive nor a zombie of ours."""
+    return not psutil.pid_exists(pid)
+
+
+@pytest.mark.parametrize(("forks", "session", "env"), WAYS)
+async def test_w14_what_a_worker_started_ends_with_it(
+    processes: Processes, forks: int, session: bool, env: str
+) -> None:
+    events = Events()
+    script = LEAVES.format(forks=forks, session=session, env=env) + READS
+    child = await processes.spawn(python(script), ENV, events)
+    left = int(await events.line())
+    await child.stop()
+    await until(lambda: is_no_child(left), "what it left has ended and is no zombie")
+
+
+async def test_w14_what_a_living_worker_keeps_in_the_background_outlives_another_worker(processes: Processes) -> None:
+    keeper, other = Events(), Events()
+    script = LEAVES.format(forks=2, session=True, env={}) + READS
+    keeping = await processes.spawn(python(script), ENV, keeper)
+    kept = int(await keeper.line())
+    await until(lambda: psutil.Process(kept).ppid() == os.getpid(), "it is adopted")
+    await processes.spawn(python(script), ENV, other)
+    left = int(await other.line())
+    await processes.run(python("pass"), env=ENV)
+    assert psutil.pid_exists(kept)
+    assert psutil.pid_exists(left)
+    await keeping.kill()
+    await until(lambda: is_no_child(kept), "it has ended with its own worker")
+    assert psutil.pid_exists(left)
+
+
+async def test_w14_an_orphan_that_starts_others_as_it_is_killed_leaves_none(processes: Processes) -> None:
+    events = Events()
+    script = """
+        import subprocess, sys
+        code = '''if 1:
+            import os, subprocess, sys, time
+            again = "import os, time; print(os.getpid(), flush=True); time.sleep(600)"
+            for _ in range(3):
+                subprocess.Popen([sys.executable, "-I", "-S", "-c", again], start_new_session=True, env={})
+            time.sleep(600)
+        '''
+        subprocess.Popen([sys.executable, "-I", "-S", "-c", code], start_new_session=True, env={})
+        sys.stdin.read()
+    """
+    child = await processes.spawn(python(script), ENV, events)
+    left = [int(await events.line()) for _ in range(3)]
+    await child.kill()
+    await until(lambda: all(map(is_no_child, left)), "the whole tree has ended")
+
+
+async def test_w14_a_descendant_that_cannot_be_killed_at_once_holds_nobody_up(
+    processes: Processes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events = Events()
+    with monkeypatch.context() as stuck:
+        stuck.setattr("waifu_llm.supervision.orphans.os.kill", lambda pid, number: None)
+        child = await processes.spawn(python(LEAVES.format(forks=1, session=True, env={}) + READS), ENV, events)
+        left = int(await events.line())
+        await child.kill()
+        await processes.run(python("pass"), env=ENV)
+        assert psutil.pid_exists(left)
+    await until(lambda: is_no_child(left), "it is tried again, and has ended")
+
+
+async def test_w14_adopted_ones_that_end_by_themselves_are_no_zombies_while_their_worker_lives(
+    processes: Processes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("waifu_llm.supervision.process._LOOK_INTERVAL_S", 0.02)
+    events = Events()
+    script = LEAVES.format(forks=2, session=True, env={}) + READS
+    child = await processes.spawn(python(script), ENV, events)
+    left = int(await events.line())
+    os.kill(left, signal.SIGKILL)
+    await until(lambda: is_no_child(left), "it was waited for")
+    await child.stop()
+
+
+@contextmanager
+def core(script: str) -> Iterator[tuple["subprocess.Popen[str]", list[int]]]:
+    """A core with one child of that script, whose third and last line of pids has been heard."""
+    program = f"""
+        import asyncio, os, sys
+        sys.path.insert(0, {str(CORE)!r})
+        from waifu_llm.supervision.process import Processes
+
+        class Events:
+            def output(self, data): os.write(1, data)
+            def errors(self, data): os.write(2, data)
+            def exited(self, returncode): pass
+
+        async def main():
+            processes = Processes()
+            child = await processes.spawn({python(script)!r}, {{}}, Events())
+            print(child.pid, flush=True)
+            print(processes._guard.pid, flush=True)
+            await asyncio.sleep(600)
+
+        asyncio.run(main())
+    """
+    argv = [sys.executable, "-c", textwrap.dedent(program)]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            yield process, [int(process.stdout.readline()) for _ in range(3)]
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("forks", [1, 2])
+def test_r10_a_descendant_without_variables_in_its_own_session_does_not_outlive_a_core_that_is_killed(
+    forks: int,
+) -> None:
+    with core(LEAVES.format(forks=forks, session=True, env={}) + READS) as (process, pids):
+        process.kill()
+        process.wait()
+        wait_gone(pids)
+
+
+async def test_r7_a_guardian_that_does_not_come_up_fails_the_spawn_and_the_next_one_tries_again(
+    processes: Processes, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(guard, "GREETING_S", 0.05)
+    for number, what in enumerate(("exec sleep 600", "exit 0")):
+        interpreter = tmp_path / f"python{number}"
+        interpreter.write_text(f"#!/bin/sh\n{what}\n")
+        interpreter.chmod(0o755)
+        with monkeypatch.context() as stalled:
+            stalled.setattr(sys, "executable", str(interpreter))
+            attempts = [processes.spawn(["/bin/true"], ENV, Events()) for _ in range(3)]
+            ends = await asyncio.gather(*attempts, return_exceptions=True)
+            assert [isinstance(end, OSError) for end in ends] == [True] * 3
+            assert "guardian" in str(ends[0])
+    monkeypatch.setattr(guard, "GREETING_S", 60.0)
+    assert (await processes.run(python("pass"), env=ENV)).returncode == 0
