@@ -273,3 +273,9 @@ def test_s7_the_module_and_what_it_starts_write_no_core_dumps(home: Path) -> Non
         for pid in (running.process.pid, *family(running.process.pid)):
             (line,) = [it for it in Path(f"/proc/{pid}/limits").read_text().splitlines() if "core file" in it]
             assert line.split()[4:6] == ["0", "0"]
+
+
+def test_s7_no_command_writes_core_dumps() -> None:
+    what = "import resource; from waifu_llm.cli import main; main(['version']); print(resource.getrlimit(4))"
+    done = subprocess.run([sys.executable, "-c", what], capture_output=True, text=True, check=True)
+    assert done.stdout.endswith("\n(0, 0)\n")

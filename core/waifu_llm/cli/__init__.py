@@ -15,6 +15,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from waifu_llm.cli.streams import prepare
 
     prepare()
+    _write_no_core_dumps()
     arguments = sys.argv[1:] if argv is None else list(argv)
     try:
         args = parse(arguments)
@@ -23,3 +24,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BaseException as error:
         return explain(error)
     return code
+
+
+def _write_no_core_dumps() -> None:
+    """Keys may lie in this process's memory, whichever command it runs."""
+    if sys.platform != "win32":
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
