@@ -164,12 +164,17 @@ class Catalog:
         if name in self.broken:
             raise self.broken[name]
         if name not in self._manifests:
-            raise UnknownProvider(f"there is no {name[:64]!r}; there are: {', '.join(self._manifests) or 'none'}")
+            raise UnknownProvider(f"there is no {_quoted(name)}; there are: {', '.join(self._manifests) or 'none'}")
         return self._manifests[name]
 
     def worker(self, name: str) -> Manifest:
         """The worker of that name. Raises: UnknownProvider, naming those there are; BrokenManifest."""
         workers = [m.name for m in self.workers()]
         if name not in workers and name not in self.broken:
-            raise UnknownProvider(f"there is no provider {name[:64]!r}; there are: {', '.join(workers) or 'none'}")
+            raise UnknownProvider(f"there is no provider {_quoted(name)}; there are: {', '.join(workers) or 'none'}")
         return self.find(name)
+
+
+def _quoted(name: str) -> str:
+    """What a client called a provider, short enough for a sentence, however its characters must be written."""
+    return repr(name[:64])[:80]
