@@ -156,3 +156,14 @@ def prepare(*, dev: bool) -> None:
         assert isinstance(packages, list)
         run([in_venv("uv"), "pip", "install", "--python", python, "--editable", ROOT, *packages])
     _STAMP.write_text(json.dumps(wanted), "utf-8")
+
+
+def run_of_tests(module: str, arguments: Sequence[str]) -> int:
+    """Run a program that lies beside the tests, with the test tools; its exit code."""
+    try:
+        prepare(dev=True)
+    except SetUpFailed as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    argv = [str(in_venv("python")), "-m", module, *arguments]
+    return subprocess.run(argv, env=environment({"PYTHONPATH": str(ROOT / "tests")}), check=False).returncode
