@@ -10,7 +10,7 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -21,7 +21,8 @@ LOCK: Final = "requirements.lock"
 OLDEST_PYTHON: Final = "3.11"
 # A stolen release is mostly found within a few days; what is younger is not locked.
 COOLING_OFF_DAYS: Final = 7
-_PIN: Final = re.compile(r"^([A-Za-z0-9][\w.\-]*==[^ \\]+(?: ; [^\\]+?)?)(?: \\)?$", re.MULTILINE)
+_PIN: Final = re.compile(r"([A-Za-z0-9][\w.\-]*==[^ \\]+(?: ; [^\\]+?)?)(?: \\)?")
+_HASH: Final = re.compile(r" +--hash=(\w+:\w+)(?: \\)?")
 _ADDRESS: Final = re.compile(r"://|^[ ]*-(?!-hash=)|(?<![\w.])/[\w.]+/", re.MULTILINE)
 
 
@@ -56,9 +57,26 @@ def compile_lock(folder: Path, old: str, newest: str, *, upgrade: bool) -> str:
     return text
 
 
-def pins(text: str) -> set[str]:
-    """`name==version ; marker` of each entry: what tells two locks apart, since hashes are added to old releases."""
-    return {match[1].strip() for match in _PIN.finditer(text)}
+def pins(text: str) -> dict[str, set[str]]:
+    """The hashes of each entry, by its `name==version ; marker`."""
+    found: dict[str, set[str]] = {}
+    hashes: set[str] = set()
+    for line in text.splitlines():
+        if match := _PIN.fullmatch(line):
+            hashes = found.setdefault(match[1].strip(), set())
+        elif match := _HASH.fullmatch(line):
+            hashes.add(match[1])
+    return found
+
+
+def changes(before: Mapping[str, set[str]], after: Mapping[str, set[str]]) -> Iterator[str]:
+    """What tells two locks apart, a line each: entries that went and came, and files of a release that did."""
+    for pin in sorted(before.keys() ^ after.keys()):
+        yield f"{'-' if pin in before else '+'} {pin}"
+    for pin in sorted(before.keys() & after.keys()):
+        gone, new = len(before[pin] - after[pin]), len(after[pin] - before[pin])
+        if gone or new:
+            yield f"! {pin}: {gone} of its {len(before[pin])} files are gone, {new} are new"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -83,9 +101,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             sys.stderr.write(f"{error}\n")
             return 2
         before, after = pins(old), pins(new)
-        for pin in sorted(before ^ after):
-            print(f"{folder.name}: {'-' if pin in before else '+'} {pin}")
-        changed |= before != after
+        for line in changes(before, after):
+            print(f"{folder.name}: {line}")
+        # New files of an old release are no reason for a new lock: its own are still there.
+        changed |= before.keys() != after.keys()
         if not asked.check and new != old:
             file.write_text(new, "utf-8", newline="\n")
             print(f"{folder.name}: written, {len(after)} packages")

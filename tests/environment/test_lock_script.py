@@ -75,6 +75,52 @@ def test_what_is_locked_stays_until_an_upgrade_is_asked_for(
     assert capsys.readouterr().out.splitlines()[:2] == ["tiny: - dep==1.0", "tiny: + dep==2.0"]
 
 
+def test_a_file_that_was_added_to_a_locked_release_or_taken_from_it_is_told(
+    script: ModuleType,
+    index: str,
+    workers: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = ["--root", str(workers), "--exclude-newer", "2026-11-15", "--upgrade"]
+    assert script.main(asked) == 0
+    write_wheel(tmp_path / "wheels", "dep", "1.0", {"dep.py": b"more\n"}, "cp311-none-any")
+    capsys.readouterr()
+    # uv keeps the page of an index for ten minutes.
+    monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "second"))
+    assert script.main([*asked, "--check"]) == 0, "the lock still fits"
+    assert capsys.readouterr().out == "tiny: ! dep==1.0: 0 of its 1 files are gone, 1 are new\n"
+    write_wheel(tmp_path / "wheels", "dep", "1.0", {"dep.py": b"another file\n"})
+    monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "third"))
+    assert script.main(asked) == 0
+    told = "tiny: ! dep==1.0: 1 of its 1 files are gone, 2 are new\ntiny: written, 1 packages\n"
+    assert capsys.readouterr().out == told
+
+
+def test_a_yanked_release_is_not_locked(
+    script: ModuleType, workers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """FAULTS E12."""
+    wheels = tmp_path / "yanked"
+    wheels.mkdir()
+    for version in ("1.0", "2.0"):
+        write_wheel(wheels, "dep", version, {"dep.py": b""})
+    with serving(PackageIndex(wheels, yanked={"2.0"})) as index:
+        monkeypatch.setenv("UV_DEFAULT_INDEX", index.simple)
+        monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "cache"))
+        assert script.main(["--root", str(workers)]) == 0
+    assert "dep==1.0" in (workers / "tiny" / "requirements.lock").read_text()
+
+
+def test_what_a_lock_says_is_read_whole(script: ModuleType) -> None:
+    text = "a==1 \\\n    --hash=sha256:00 \\\n    --hash=sha256:11\n    # via b\nb==2 ; python_version < '3.12'\n"
+    assert script.pins(text) == {"a==1": {"sha256:00", "sha256:11"}, "b==2 ; python_version < '3.12'": set()}
+    for lock in (ROOT / "workers").glob("*/requirements.lock"):
+        found = script.pins(lock.read_text())
+        assert found and all(found.values()), lock
+
+
 def test_a_worker_that_cannot_be_locked_is_named(
     script: ModuleType, index: str, workers: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
