@@ -17,7 +17,7 @@ from support.environments import catalog
 from support.waiting import WAIT_S, bounded
 
 from waifu_llm import log
-from waifu_llm.config import ServerSettings, Settings, WorkerSettings
+from waifu_llm.config import LogSettings, ServerSettings, Settings, WorkerSettings
 from waifu_llm.module import Announce, run_module
 from waifu_llm.paths import Home
 from waifu_llm.supervision.guardian import VARIABLE
@@ -83,6 +83,7 @@ async def running_module(
     providers: dict[str, dict[str, object]] | None = None,
     server: ServerSettings | None = None,
     token: str | None = None,
+    logs: LogSettings | None = None,
 ) -> AsyncIterator[RunningModule]:
     """A module with the tests' catalog, which must leave nothing behind; it may end before the block does.
 
@@ -95,6 +96,7 @@ async def running_module(
         gateway=gateways or {},
         provider=providers or {},
         token=token,
+        log=logs or LogSettings(),
     )
     canary.plant(home)
     module = RunningModule(home, settings)

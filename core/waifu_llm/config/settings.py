@@ -8,6 +8,8 @@ from msgspec import Meta
 Host: TypeAlias = Annotated[str, Meta(min_length=1)]
 Port: TypeAlias = Annotated[int, Meta(ge=0, le=65535)]
 Positive: TypeAlias = Annotated[int, Meta(ge=1)]
+NoneOrMore: TypeAlias = Annotated[int, Meta(ge=0)]
+Nice: TypeAlias = Annotated[int, Meta(ge=0, le=19)]
 Seconds: TypeAlias = Annotated[float, Meta(gt=0, le=10_000_000)]
 LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
 
@@ -47,7 +49,7 @@ class LimitSettings(_Section, frozen=True, kw_only=True):
 
 
 class WorkerSettings(_Section, frozen=True, kw_only=True):
-    """`[workers]`: seconds a worker may take, and how often it may crash."""
+    """`[workers]`: seconds a worker may take, how often it may crash, and how much of the machine it may use."""
 
     idle_s: Seconds = 300.0
     start_s: Seconds = 60.0
@@ -56,6 +58,8 @@ class WorkerSettings(_Section, frozen=True, kw_only=True):
     cancel_s: Seconds = 2.0
     crashes: Positive = 5
     crash_window_s: Seconds = 180.0
+    memory_mb: NoneOrMore = 0
+    nice: Nice = 0
 
 
 class LogSettings(_Section, frozen=True, kw_only=True):
@@ -140,10 +144,12 @@ HELP: Final[dict[str, dict[str, str]]] = {
         "cancel_s": "Seconds a worker has to stop a generation before it is killed.",
         "crashes": "So many crashes within crash_window_s, and a worker stays down until the next load.",
         "crash_window_s": "Seconds over which crashes are counted.",
+        "memory_mb": "MiB of memory a worker may use; one that uses more is ended before the machine swaps. 0: no limit.",
+        "nice": "From 0 to 19: the higher, the less CPU time workers get while others want it.",
     },
     "log": {
         "level": "debug, info, warning or error.",
-        "content": "Whether prompts and answers may be written to the log.",
+        "content": "Whether prompts and answers are written to the log, at the level debug.",
     },
     "uv": {
         "index": "A package index of your own, in place of PyPI.",

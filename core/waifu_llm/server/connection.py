@@ -15,6 +15,7 @@ from websockets.exceptions import ConnectionClosed
 from waifu_client.protocol import ErrorCode, GenerateStreamChunk, GetStatsDone, ProviderDetails, RequestId
 from waifu_llm.config import LimitSettings
 from waifu_llm.errors import Failure, ModuleError, Reason, failure_of
+from waifu_llm.server.content import logged
 from waifu_llm.server.writer import Writer
 from waifu_llm.session import Session
 from waifu_llm.session.effects import (
@@ -38,7 +39,7 @@ from waifu_llm.session.effects import (
     UnloadTicket,
 )
 from waifu_llm.stats import Statistics
-from waifu_llm.supervision.jobs import Ending, Generation, LoadProgress, PoolInterface
+from waifu_llm.supervision.jobs import Ending, Generation, LoadProgress, PoolInterface, Sink
 
 # Published clients give up on a model list after 1 s; the pool answers within 0.8 s, this only guards the promise.
 MODELS_S: Final = 0.95
@@ -60,6 +61,10 @@ class Owner(Protocol):
     @property
     def statistics(self) -> Statistics:
         """Who counts."""
+
+    @property
+    def log_content(self) -> bool:
+        """Whether prompts and answers may be in the log."""
 
     def request_stop(self) -> None:
         """A client asked the module to stop."""
@@ -245,7 +250,10 @@ class Connection:
         try:
             # A gateway speaks for many: each of its generations counts by itself.
             share = ticket if self.of_gateway else self
-            generation = self._owner.pool.generate(effect.loaded, effect.job, share, _Sink(self, ticket))
+            sink: Sink = _Sink(self, ticket)
+            if self._owner.log_content:
+                sink = logged(sink, ticket.provider, effect.job)
+            generation = self._owner.pool.generate(effect.loaded, effect.job, share, sink)
         except Exception as error:
             self.perform(self.session.failed(ticket, _failure(error)))
             return

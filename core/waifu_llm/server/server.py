@@ -159,6 +159,11 @@ class Server:
 
     # What connections ask of it.
 
+    @property
+    def log_content(self) -> bool:
+        """Whether prompts and answers may be in the log."""
+        return self._settings.log.content
+
     def request_stop(self) -> None:
         """A client asked the module to stop: what runs is told at once, the rest is `drain`."""
         self._begin_closing()
