@@ -23,7 +23,7 @@ from waifu_llm.config import Settings
 from waifu_llm.environment.store import EnvironmentStore
 from waifu_llm.keys import KeyStore, find_key, has_key
 from waifu_llm.paths import Home
-from waifu_llm.redaction import Redactor, secrets_of
+from waifu_llm.redaction import Redactor
 from waifu_llm.runfile import remove_run_file, write_run_file
 from waifu_llm.server import Server
 from waifu_llm.stats import Statistics
@@ -61,8 +61,7 @@ async def running_pool(
     statistics: Statistics,
 ) -> AsyncIterator[Pool]:
     """A pool with all it needs; at the end every worker, build and guardian is gone."""
-    for secret in secrets_of(environ, (settings.uv.index, settings.uv.find_links)):
-        redactor.add(secret)
+    redactor.add_found(environ, (settings.uv.index, settings.uv.find_links))
     async with Processes() as processes:
         store = EnvironmentStore(home, settings.uv, processes.run, environ, settings.workers.build_silence_s)
         store.start()

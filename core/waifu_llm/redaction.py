@@ -42,6 +42,11 @@ class Redactor:
             self._own[secret] = forms(secret) | ends(secret)
             self._rebuild()
 
+    def add_found(self, environ: Mapping[str, str], urls: Iterable[str | None] = ()) -> None:
+        """The same for the user's own secrets that programs we start may speak of (`secrets_of`)."""
+        for secret in secrets_of(environ, urls):
+            self.add(secret)
+
     def seen(self, key: str | None, in_use: Iterable[str | None] = ()) -> None:
         """A key for a provider has come: it is known until `RECENT` others came that are not `in_use` any more."""
         if not _is_telling(key):
@@ -90,7 +95,7 @@ def _is_telling(key: str | None) -> TypeGuard[str]:
 
 
 def secrets_of(environ: Mapping[str, str], urls: Iterable[str | None] = ()) -> Iterator[str]:
-    """The user's own secrets that programs we start may speak of: passwords in URLs, variables that are named so."""
+    """Passwords in URLs, which may stand in variables too, and what variables that are named so hold."""
     found = [value for name, value in environ.items() if _NAMES.search(name)]
     for url in (*urls, *environ.values()):
         for password in _USER.findall(url or ""):

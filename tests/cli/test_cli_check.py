@@ -58,6 +58,13 @@ def test_facts_say_what_is_there(cli: Cli, installed: Callable[..., None], home:
     assert facts["uv"].startswith("0.")
 
 
+def test_a_listed_service_that_is_no_host_is_a_problem(cli: Cli, home: Path) -> None:
+    home.mkdir(mode=0o700)
+    (home / "waifu-llm.toml").write_text('[server]\nallow_upstream = ["http://x"]\n')
+    _, problems = checked(cli)
+    assert "'http://x' in server.allow_upstream is no host such as llm.example.org or 10.0.0.5:8080" in problems
+
+
 def test_a_problem_is_printed_as_one_line(cli: Cli, home: Path) -> None:
     home.mkdir(mode=0o700)
     (home / "waifu-llm.toml").write_text("[server]\nprot = 1\n")

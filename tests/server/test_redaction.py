@@ -230,3 +230,6 @@ def test_the_users_own_secrets_are_found_in_variables_and_addresses() -> None:
     assert found == {
         "index-password", "proxy%2Fpassword", "proxy/password", "one-token", "other-secret", "wheel-secret",
     }  # fmt: skip
+    redactor = Redactor()
+    redactor.add_found(environ, ("https://me:wheel-secret@host/wheels",))
+    assert redactor.scrub("index-password wheel-secret short") == f"{MASK} {MASK} short"

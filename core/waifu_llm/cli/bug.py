@@ -11,15 +11,14 @@ from waifu_llm import __version__
 from waifu_llm.log import CORE_LOG
 from waifu_llm.paths import Home
 from waifu_llm.private_files import PrivateFileError, make_folder_of_home, make_private_folder
-from waifu_llm.redaction import Redactor, secrets_of
+from waifu_llm.redaction import Redactor
 
 
 def report(error: BaseException, environ: Mapping[str, str] | None = None) -> str:
     """Write the traceback to `<home>/logs/waifu-llm.log` and return the sentence for the user. Never raises."""
     environ = os.environ if environ is None else environ
     redactor = Redactor()
-    for secret in secrets_of(environ):
-        redactor.add(secret)
+    redactor.add_found(environ)
     stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     where = f"waifu-llm {__version__}, Python {platform.python_version()}, {platform.platform()}"
     details = redactor.scrub(f"{stamp} {where}\n{''.join(traceback.format_exception(error))}")

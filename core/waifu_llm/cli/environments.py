@@ -25,7 +25,9 @@ async def environment_store(context: Context, progress: Progress | None = None) 
     """
     settings = context.settings()
     quiet = nullcontext() if progress is None else log_to_file(context.own_home().logs, settings.log.level)
-    with quiet:
+    with quiet as redactor:
+        if redactor is not None:
+            redactor.add_found(context.environ, (settings.uv.index, settings.uv.find_links))
         async with _store(context, settings, progress) as store:
             yield store
 

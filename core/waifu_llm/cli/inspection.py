@@ -20,6 +20,7 @@ from waifu_llm.environment.store import EnvironmentStore
 from waifu_llm.errors import ModuleError
 from waifu_llm.private_files import mode_problem
 from waifu_llm.runfile import running_modules
+from waifu_llm.supervision.addresses import Upstreams
 from waifu_llm.supervision.process import Processes
 
 _LITTLE_DISK: Final = 1024**3
@@ -69,6 +70,7 @@ def _look_at_config(context: Context, findings: Findings) -> Settings:
         resolved = resolve(context.home, context.environ, catalog=context.catalog)
         findings.problems.extend(resolved.warnings)
         findings.problems.extend(ModuleDoors.of(resolved.settings.server, resolved.settings.token).warnings)
+        Upstreams.of(resolved.settings.server)
     except ModuleError as error:
         findings.problems.append(error.message)
         return Settings()
