@@ -6,13 +6,13 @@ import functools
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 from support import ensure_once, small_disk
 from support.package_index import PackageIndex, serving
@@ -23,6 +23,7 @@ from waifu_llm.catalog import Manifest
 from waifu_llm.config import UvSettings
 from waifu_llm.environment.model import Completed, EnvironmentState, Run
 from waifu_llm.environment.store import EnvironmentStore
+from waifu_llm.environment.uv import find_uv
 from waifu_llm.errors import InstallFailed
 from waifu_llm.paths import Home
 from waifu_llm.supervision.process import Processes
@@ -42,11 +43,15 @@ def entries(folder: Path) -> list[str]:
 class Killing:
     """A `Run` that kills the uv it started, at most `wait_s` after its start, where `aim` tells it to."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, folder: Path) -> None:
         self._run = run
+        self._pid = folder / "pid-of-uv"
         self._aim: str | None = None
         self._wait_s = 0.0
         self.killed = 0
+        self.program = folder / "uv-with-a-pid"
+        self.program.write_text(f'#!/bin/sh\necho $$ > {self._pid}\nexec {find_uv()} "$@"\n')
+        self.program.chmod(0o700)
 
     def aim(self, word: str | None, wait_s: float) -> None:
         """At the next command with that word."""
@@ -61,40 +66,42 @@ class Killing:
         silence_s: float | None = None,
         on_terminal: bool = False,
     ) -> Completed:
+        self._pid.unlink(missing_ok=True)
         running = asyncio.ensure_future(
             self._run(argv, env=env, on_line=on_line, silence_s=silence_s, on_terminal=on_terminal)
         )
         if self._aim in argv:
             self._aim = None
-            await until(lambda: running.done() or _uv_of(argv) is not None, "uv runs")
+            await until(lambda: running.done() or self._has_pid(), "uv runs")
             # Not only at its start: also a little into it.
             await asyncio.wait({running}, timeout=self._wait_s)
-            child = _uv_of(argv)
-            if child is not None:
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    child.kill()
+            if not running.done():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(int(self._pid.read_text()), signal.SIGKILL)
                     self.killed += 1
         return await running
 
-
-def _uv_of(argv: Sequence[str]) -> psutil.Process | None:
-    for child in psutil.Process().children(recursive=True):
-        with contextlib.suppress(psutil.Error):
-            if child.cmdline() == list(argv):
-                return child
-    return None
+    def _has_pid(self) -> bool:
+        return self._pid.exists() and self._pid.read_text().endswith("\n")
 
 
 @posix
 @pytest.mark.parametrize("rounds", [8, pytest.param(200, marks=_LONG)])
 async def test_e1_p4_a_kill_of_uv_at_any_moment_leaves_nothing_that_must_be_repaired(
-    rounds: int, tmp_path: Path, home: Path, lock: str, msgspec_wheel: tuple[Path, str], environ: dict[str, str]
+    rounds: int,
+    tmp_path: Path,
+    home: Path,
+    lock: str,
+    msgspec_wheel: tuple[Path, str],
+    environ: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    many = {f"many/m{number}.py": b"good = True\n" for number in range(300)}
+    many = {f"many/m{number}.py": b"good = True\n" for number in range(40)}
     manifest = write_worker(tmp_path / "w", "tiny", lock + write_wheel(msgspec_wheel[0], "many", "1.0", many))
     chance = random.Random(1)
     async with Processes() as processes:
-        killing = Killing(processes.run)
+        killing = Killing(processes.run, tmp_path)
+        monkeypatch.setattr("waifu_llm.environment.uv.find_uv", lambda: str(killing.program))
         store = open_store(home, killing, environ)
         for _ in range(rounds):
             killing.aim(chance.choice(["venv", "sync", "sync"]), chance.random() * 0.1)
@@ -228,7 +235,6 @@ async def test_e8_a_uv_that_crashes_or_hangs_or_is_none_is_a_clear_failure(
             await store.ensure(tiny)
         await store.close()
     assert entries(home / "envs") == []
-    assert _uv_of([str(fake), "venv"]) is None
 
 
 async def test_e9_a_python_that_is_gone_is_never_downloaded(
