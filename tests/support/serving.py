@@ -10,6 +10,7 @@ from support.fake_pool import FakePool
 from waifu_llm.config import LimitSettings, ServerSettings, Settings
 from waifu_llm.redaction import Redactor
 from waifu_llm.server import Server
+from waifu_llm.server.server import Timing
 from waifu_llm.stats import Statistics
 
 
@@ -35,6 +36,7 @@ async def serving(
     limits: LimitSettings | None = None,
     token: str | None = None,
     gateway_token: str | None = None,
+    timing: Timing | None = None,
 ) -> AsyncIterator[Serving]:
     """Listens on a free port; drained at the end."""
     pool = pool or FakePool()
@@ -44,7 +46,7 @@ async def serving(
         token=token,
     )
     statistics, redactor = Statistics(), Redactor()
-    running = Server(pool, settings, statistics, redactor, gateway_token)
+    running = Server(pool, settings, statistics, redactor, gateway_token, timing)
     host, port = await running.start()
     try:
         yield Serving(running, pool, statistics, redactor, host, port)
