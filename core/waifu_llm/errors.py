@@ -89,6 +89,12 @@ class WorkerCrashed(ModuleError):
     reason = Reason.WORKER_CRASHED
 
 
+class OutOfMemory(ModuleError):
+    """A worker was ended because it, or the machine, had used up its memory."""
+
+    reason = Reason.OUT_OF_MEMORY
+
+
 class ProviderDown(ModuleError):
     """The provider did not answer a credential check in time."""
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from support.fake_clock import FakeClock
+from support.fake_machine import FakeMachine
 from support.fake_process import FakeProcess, FakeSpawn
 from support.pool_bench import GATE, FakeEnvironments
 from support.waiting import bounded, until
@@ -20,6 +21,7 @@ from waifu_llm.redaction import Redactor
 from waifu_llm.supervision.gateway import Gateway, is_address
 from waifu_llm.supervision.jobs import LoadProgress
 from waifu_llm.supervision.life import SILENCE_S, WATCH_INTERVAL_S, OnProgress, Recipe
+from waifu_llm.supervision.scales import Scales
 from waifu_llm.supervision.state import WorkerState
 from waifu_worker import wire
 
@@ -77,7 +79,7 @@ async def make(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> AsyncIterato
             return await environments.ensure(GATE, relay)
 
         settings = WorkerSettings(**workers)  # type: ignore[arg-type]
-        recipe = Recipe(GATE, prepare, spawn, {"PATH": "/bin"}, settings, log)
+        recipe = Recipe(GATE, prepare, spawn, {"PATH": "/bin"}, settings, log, Scales(0, FakeMachine().weigh))
         bench = Bench(None, spawn, clock, environments, log)  # type: ignore[arg-type]
         bench.gateway = Gateway(recipe, START, lambda *heard: bench.heard.put_nowait(heard), clock)
         made.append(bench)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from support.fake_clock import FakeClock
+from support.fake_machine import FakeMachine
 from support.fake_process import FakeProcess
 from support.pool_bench import GATE, FakeEnvironments
 from support.waiting import bounded
@@ -18,6 +19,7 @@ from waifu_llm.log import WorkerLog
 from waifu_llm.redaction import Redactor
 from waifu_llm.supervision.gateway import Gateway
 from waifu_llm.supervision.life import OnProgress, Recipe
+from waifu_llm.supervision.scales import Scales
 from waifu_llm.supervision.state import WorkerState
 from waifu_worker import wire
 
@@ -35,7 +37,8 @@ class World:
         self.processes: list[FakeProcess] = []
         self.environments = FakeEnvironments()
         settings = WorkerSettings(crashes=self.chance.choice((1, 3, 1000)), start_s=60.0)
-        recipe = Recipe(GATE, self._prepare, self._spawn, {}, settings, WorkerLog(folder / "gate.log", Redactor()))
+        log = WorkerLog(folder / "gate.log", Redactor())
+        recipe = Recipe(GATE, self._prepare, self._spawn, {}, settings, log, Scales(0, FakeMachine().weigh))
         self.addresses: list[str] = []
         self.gateway = Gateway(recipe, START, lambda _, address: self.addresses.append(address), self.clock)
 
@@ -46,7 +49,7 @@ class World:
             await asyncio.sleep(0)
         return await self.environments.ensure(GATE, lambda _: None)
 
-    async def _spawn(self, argv: object, env: object, events: object) -> FakeProcess:
+    async def _spawn(self, argv: object, env: object, events: object, nice: int = 0) -> FakeProcess:
         if self.chance.random() < 0.05:
             raise OSError("no more processes")
         assert all(process.ended for process in self.processes), "two at once"

@@ -20,7 +20,8 @@ class FakeProcess:
 
     _pids = itertools.count(1_000_000)
 
-    def __init__(self, argv: Sequence[str], env: Mapping[str, str], events: ChildEvents) -> None:
+    def __init__(self, argv: Sequence[str], env: Mapping[str, str], events: ChildEvents, nice: int = 0) -> None:
+        self.nice = nice
         self.argv = list(argv)
         self.env = dict(env)
         self.pid = next(self._pids)
@@ -92,11 +93,13 @@ class FakeSpawn:
         self.error: OSError | None = None
         self._started: asyncio.Queue[FakeProcess] = asyncio.Queue()
 
-    async def __call__(self, argv: Sequence[str], env: Mapping[str, str], events: ChildEvents) -> FakeProcess:
+    async def __call__(
+        self, argv: Sequence[str], env: Mapping[str, str], events: ChildEvents, nice: int = 0
+    ) -> FakeProcess:
         if self.error is not None:
             raise self.error
         self.count += 1
-        process = FakeProcess(argv, env, events)
+        process = FakeProcess(argv, env, events, nice)
         self._started.put_nowait(process)
         return process
 

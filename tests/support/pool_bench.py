@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from support.fake_machine import FakeMachine
 from support.fake_process import FakeSpawn
 from support.waiting import bounded
 
@@ -118,6 +119,7 @@ class Bench:
     statistics: Statistics
     redactor: Redactor
     folder: Path
+    machine: FakeMachine
 
     def fields(self, **fields: object) -> LoadFields:
         api_key = fields.pop("api_key", None)
@@ -156,6 +158,7 @@ def make(
         server=server or ServerSettings(),
     )
     spawn, environments, statistics, redactor = FakeSpawn(), FakeEnvironments(), Statistics(), Redactor()
+    machine = FakeMachine()
     means = PoolMeans(
         catalog=Catalog({"fake": FAKE} if gateways is None else {"fake": FAKE, "gate": GATE}, {}),
         home=Home(folder),
@@ -166,5 +169,6 @@ def make(
         has_key=lambda manifest: own_key is not None,
         redactor=redactor,
         statistics=statistics,
+        weigh=machine.weigh,
     )
-    return Bench(Pool(settings, means), spawn, environments, statistics, redactor, folder)
+    return Bench(Pool(settings, means), spawn, environments, statistics, redactor, folder, machine)

@@ -75,10 +75,13 @@ async def test_a_gateway_is_a_client_of_the_module_with_what_its_table_says(
             assert await talk.ask("connect") == {"connections": 1}
             assert await talk.ask("generate", text="hello there") == {"text": "hello there"}
         async with connect(module.url, token="of-the-clients") as llm, bounded():
-            stats = await llm.stats()
+            # Weighing takes a moment, and nobody waits for it.
+            while True:
+                stats = await llm.stats()
+                if all(worker.memory_bytes for worker in stats.workers):
+                    break
         (gateway,) = [worker for worker in stats.workers if worker.kind == "gateway"]
         assert (gateway.provider, gateway.pid, gateway.state) == (NAME, facts["pid"], "ready")
-        assert gateway.memory_bytes
         assert {entry.name: entry.state for entry in stats.environments}[NAME] == "ready"
 
 

@@ -7,7 +7,17 @@ from typing import Final
 
 import msgspec
 
-from waifu_llm.config.settings import NAMED_SECTIONS, SECTIONS, Host, LogLevel, Port, Positive, Seconds
+from waifu_llm.config.settings import (
+    NAMED_SECTIONS,
+    SECTIONS,
+    Host,
+    LogLevel,
+    Nice,
+    NoneOrMore,
+    Port,
+    Positive,
+    Seconds,
+)
 
 _EXPECTED: Final[dict[object, str]] = {
     bool: "true or false",
@@ -16,6 +26,8 @@ _EXPECTED: Final[dict[object, str]] = {
     tuple[str, ...]: "a list of texts",
     Port: "a port, a whole number from 0 to 65535",
     Positive: "a whole number from 1",
+    NoneOrMore: "a whole number from 0",
+    Nice: "a whole number from 0 to 19",
     Seconds: "seconds, a number over 0",
     LogLevel: "debug, info, warning or error",
 }

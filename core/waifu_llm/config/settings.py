@@ -144,7 +144,7 @@ HELP: Final[dict[str, dict[str, str]]] = {
         "cancel_s": "Seconds a worker has to stop a generation before it is killed.",
         "crashes": "So many crashes within crash_window_s, and a worker stays down until the next load.",
         "crash_window_s": "Seconds over which crashes are counted.",
-        "memory_mb": "MiB of memory a worker may use; one that uses more is ended before the machine swaps. 0: no limit.",
+        "memory_mb": "MiB a worker may use; one that uses more is ended, as where the machine has none left; 0: all.",
         "nice": "From 0 to 19: the higher, the less CPU time workers get while others want it.",
     },
     "log": {

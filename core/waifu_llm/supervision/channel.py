@@ -4,6 +4,7 @@ One channel belongs to one spawned process and is never reused: an answer that a
 that was replaced reaches a channel nobody listens to.
 """
 
+import logging
 from collections import deque
 from collections.abc import Callable
 from typing import Final, Generic, Protocol, TypeVar
@@ -12,6 +13,8 @@ from waifu_llm.log import WorkerLog
 from waifu_llm.supervision.process import TAIL_BYTES, Child
 from waifu_worker import framing
 from waifu_worker.wire import FromGateway, FromWorker, ToGateway, ToWorker
+
+_log = logging.getLogger(__name__)
 
 BAD_LINES: Final = 100
 BAD_LINES_WINDOW_S: Final = 10.0
@@ -54,6 +57,7 @@ class Channel(Generic[M]):
         self._splitter = framing.LineSplitter()
         self._bad: deque[float] = deque(maxlen=BAD_LINES)
         self._broken = False
+        self._strays = 0
         self._errors = bytearray()
         self._child: Child | None = None
         self.last_heard = clock()
@@ -97,7 +101,20 @@ class Channel(Generic[M]):
             except framing.DECODE_ERRORS as error:
                 self._bad_line(line, error)
             else:
-                self._owner.received(message)
+                self._hand_over(message)
+
+    def _hand_over(self, message: M) -> None:
+        try:
+            self._owner.received(message)
+        except Exception:
+            # A bug of ours with one message: those behind it, of other requests, are to be heard all the same.
+            _log.exception("an error inside the module: a message of a process is lost")
+
+    def stray(self, request_id: int) -> None:
+        """It speaks of a request that it does not have: told once, then counted."""
+        self._strays += 1
+        if self._strays == 1:
+            self._log.note(f"an answer to request {request_id}, which it does not have; others are counted")
 
     def _bad_line(self, line: bytes, error: Exception) -> None:
         now = self._clock()
@@ -122,6 +139,8 @@ class Channel(Generic[M]):
         """The process has ended. Half a line it may have left is dropped with it."""
         self._broken = True
         self._log.flush()
+        if self._strays > 1:
+            self._log.note(f"{self._strays} answers to requests that it did not have")
         self.ended = True
         self._owner.gone(returncode)
 

@@ -29,7 +29,10 @@ class Exchange:
 
 
 class Exchanges:
-    """All requests of one worker, by id. An id is unique for the core's life; what bears an unknown one is dropped."""
+    """All requests of one worker, by id, which is unique for the core's life.
+
+    `chunk`, `progress` and `end` tell whether it has that request; what is for another one is dropped.
+    """
 
     _ids = itertools.count(1)
 
@@ -54,29 +57,32 @@ class Exchanges:
         """The worker has it in its hands from now on."""
         self._pending[exchange.id] = exchange
 
-    def chunk(self, message: Chunk) -> None:
+    def chunk(self, message: Chunk) -> bool:
         """A piece of text; none of a cancelled request is heard any more."""
         exchange = self._pending.get(message.id)
         if exchange is not None and not exchange.cancelled:
             self.delivered = True
             exchange.chunk(message.text)
+        return exchange is not None
 
-    def progress(self, message: Progress) -> None:
+    def progress(self, message: Progress) -> bool:
         """How far a load is."""
         exchange = self._pending.get(message.id)
         if exchange is not None:
             exchange.progress(message)
+        return exchange is not None
 
-    def end(self, message: Done | Failed) -> None:
+    def end(self, message: Done | Failed) -> bool:
         """The worker is done with one, well or not."""
         exchange = self._pending.pop(message.id, None)
         if exchange is None:
-            return
+            return False
         if isinstance(message, Failed):
             exchange.ended(WorkerFailure(message))
         else:
             self.delivered = self.delivered or not exchange.is_load
             exchange.ended(message)
+        return True
 
     def fail_all(self, error: ModuleError) -> None:
         """The worker is gone, or about to go: each ends with `error`."""

@@ -15,7 +15,6 @@ from waifu_llm.errors import InstallFailed, ModuleError, StartFailed
 from waifu_llm.supervision.jobs import LoadProgress
 from waifu_llm.supervision.life import Clock, Life, Recipe
 from waifu_llm.supervision.state import CrashLimit, WorkerState, check_move, restart_delay
-from waifu_llm.supervision.survey import resident_bytes
 from waifu_worker.framing import decode_from_gateway
 from waifu_worker.wire import FromGateway, GatewayFailed, GatewayReady, Start
 
@@ -59,12 +58,12 @@ class Gateway:
 
     def stats(self) -> WorkerStats:
         """How it fares."""
-        pid = self._life.pid if self._life is not None else None
+        life = self._life
         return WorkerStats(
             provider=self.name,
             state=self._state,
-            pid=pid,
-            memory_bytes=resident_bytes(pid),
+            pid=None if life is None else life.pid,
+            memory_bytes=None if life is None else life.weight,
             running=0,
             queued=0,
             uptime_s=None if self._ready_since is None else round(self._clock.time() - self._ready_since, 3),

@@ -61,6 +61,12 @@ class Greeting:
         return StartFailed(f"{self._who} {what}{self._channel.details()}")
 
 
+def manner_of_death(returncode: int) -> str:
+    """How it ended by itself, or by somebody else: "died (...)", which ends a sentence about it."""
+    hint = ", as where the system has no memory left" if returncode == -9 else ""
+    return f"died ({cause_of_death(returncode)}){hint}"
+
+
 def cause_of_death(returncode: int) -> str:
     """An exit code or a signal in words."""
     if returncode >= 0:

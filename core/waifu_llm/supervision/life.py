@@ -13,18 +13,21 @@ from typing import Final, Generic, Protocol, TypeVar
 from waifu_llm.catalog import Manifest
 from waifu_llm.config import WorkerSettings
 from waifu_llm.environment.model import Environment
-from waifu_llm.errors import ModuleError
+from waifu_llm.errors import ModuleError, OutOfMemory, WorkerCrashed
 from waifu_llm.log import WorkerLog
 from waifu_llm.supervision.channel import Channel
-from waifu_llm.supervision.greeting import Greeting, cause_of_death
+from waifu_llm.supervision.greeting import Greeting, manner_of_death
 from waifu_llm.supervision.jobs import LoadProgress
 from waifu_llm.supervision.process import Child, ChildEvents
+from waifu_llm.supervision.scales import Scales
 from waifu_worker.wire import Beat, FromGateway, FromWorker, GatewayReady, Ready, ToGateway
 
 _log = logging.getLogger(__name__)
 
 SILENCE_S: Final = 30.0
 WATCH_INTERVAL_S: Final = 5.0
+# A timer that is so late was held up: the machine slept or was frozen, or the loop was. Nobody is to blame for that.
+LATE_S: Final = 2.0
 
 M = TypeVar("M", bound=FromWorker | FromGateway)
 
@@ -35,7 +38,7 @@ Prepare = Callable[[Manifest, OnProgress], Awaitable[Environment]]
 class Spawn(Protocol):
     """Starts a process; `Processes.spawn`, or a fake of the tests."""
 
-    async def __call__(self, argv: Sequence[str], env: Mapping[str, str], events: ChildEvents) -> Child:
+    async def __call__(self, argv: Sequence[str], env: Mapping[str, str], events: ChildEvents, nice: int = 0) -> Child:
         """Raises: OSError."""
         ...
 
@@ -61,7 +64,10 @@ class Clock(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How the process of a manifest is started. `prepare` gives its environment; `environ` is what it may see."""
+    """How the process of a manifest is started. `prepare` gives its environment; `environ` is what it may see.
+
+    `scales` is who weighs it.
+    """
 
     manifest: Manifest
     prepare: Prepare
@@ -69,6 +75,7 @@ class Recipe:
     environ: Mapping[str, str]
     settings: WorkerSettings
     log: WorkerLog
+    scales: Scales
 
 
 class LifeOwner(Protocol[M]):
@@ -82,7 +89,9 @@ class LifeOwner(Protocol[M]):
 
 
 class Life(Generic[M]):
-    """Satisfies `ChannelOwner`. `who` begins a sentence about it; `quiet` tells when silence means nothing."""
+    """Satisfies `ChannelOwner` and `OnScales`. `who` begins a sentence about it; `quiet` tells when silence means
+    nothing. `error` is what its end means for whoever used it; `weight` its bytes when it was weighed last.
+    """
 
     def __init__(
         self,
@@ -94,6 +103,8 @@ class Life(Generic[M]):
         quiet: Callable[[], bool] = lambda: False,
     ) -> None:
         self.channel = Channel(self, recipe.log, decode, clock.time)
+        self.error: type[ModuleError] = WorkerCrashed
+        self.weight: int | None = None
         self._owner = owner
         self._recipe = recipe
         self._who = who
@@ -103,12 +114,18 @@ class Life(Generic[M]):
         self._kill_reason: str | None = None
         self._over = False
         self._watch: Timer | None = None
+        self._watch_due = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
     def pid(self) -> int | None:
         """Its pid while it has a process."""
         return self.channel.child.pid if self.channel.attached else None
+
+    @property
+    def is_limited(self) -> bool:
+        """A limit on memory is for workers."""
+        return self._recipe.manifest.declared.kind == "worker"
 
     async def begin(self, on_progress: OnProgress, first: ToGateway | None = None) -> Ready | GatewayReady:
         """Prepare, spawn, send `first`, wait for the greeting, and watch from then on.
@@ -119,11 +136,14 @@ class Life(Generic[M]):
         environment = await recipe.prepare(recipe.manifest, on_progress)
         on_progress(LoadProgress("worker", "starting", None))
         argv = [str(environment.python), "-I", str(environment.seed)]
-        self.channel.attach(await recipe.spawn(argv, recipe.environ, self.channel))
+        nice = recipe.settings.nice if self.is_limited else 0
+        self.channel.attach(await recipe.spawn(argv, recipe.environ, self.channel, nice))
+        recipe.scales.put(self)
         if first is not None:
             self.channel.send(first)
         greeting = await self._greeting.wait(recipe.settings.start_s)
-        self._watch = self._clock.call_later(WATCH_INTERVAL_S, self._look)
+        recipe.scales.put(self)
+        self._look_later()
         return greeting
 
     def refuse(self, error: ModuleError) -> None:
@@ -143,10 +163,15 @@ class Life(Generic[M]):
         if self.channel.attached and not self.channel.ended:
             await self.channel.child.kill()
 
-    def kill(self, why: str) -> None:
+    def too_heavy(self, why: str) -> None:
+        """End it for the memory it uses."""
+        self.kill(f"was ended because {why}", OutOfMemory)
+
+    def kill(self, why: str, error: type[ModuleError] = WorkerCrashed) -> None:
         """End it now, in the background; `why` is what its owner hears: "was ended because ..."."""
         if self._over or self._kill_reason is not None or not self.channel.attached:
             return
+        self.error = error
         self._kill_reason = why
         task = asyncio.get_running_loop().create_task(self._kill())
         self._tasks.add(task)
@@ -162,13 +187,19 @@ class Life(Generic[M]):
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.error("%s could not be ended", self._who, exc_info=error)
 
+    def _look_later(self) -> None:
+        self._watch_due = self._clock.time() + WATCH_INTERVAL_S
+        self._watch = self._clock.call_later(WATCH_INTERVAL_S, self._look)
+
     def _look(self) -> None:
         if self._over:
             return
-        self._watch = self._clock.call_later(WATCH_INTERVAL_S, self._look)
-        if self._quiet():
-            self.channel.last_heard = self._clock.time()
-        elif self._clock.time() - self.channel.last_heard > SILENCE_S:
+        now = self._clock.time()
+        late = now - self._watch_due > LATE_S
+        self._look_later()
+        if late or self._quiet():
+            self.channel.last_heard = now
+        elif now - self.channel.last_heard > SILENCE_S:
             self.kill(f"was ended because it gave no sign of life for {SILENCE_S:g} s")
 
     def _stop_watching(self) -> None:
@@ -198,6 +229,9 @@ class Life(Generic[M]):
             return
         self._over = True
         self._stop_watching()
-        what = self._kill_reason or f"died ({cause_of_death(returncode)})"
+        self._recipe.scales.take(self)
+        what = self._kill_reason or manner_of_death(returncode)
+        if self.error is OutOfMemory:
+            self._greeting.refused(OutOfMemory(f"{self._who} {what}{self.channel.details()}"))
         self._greeting.died(what)
         self._owner.over(self, what)

@@ -28,9 +28,10 @@ from waifu_llm.supervision.holdings import Holdings
 from waifu_llm.supervision.jobs import Generation, Job, Loaded, LoadFields, LoadProgress, ModelList, Sink
 from waifu_llm.supervision.life import OnProgress, Recipe, Spawn
 from waifu_llm.supervision.run import Run
+from waifu_llm.supervision.scales import Scales, Weigh
 from waifu_llm.supervision.state import WorkerState
 from waifu_llm.supervision.supervisor import Supervisor
-from waifu_llm.supervision.survey import provider_details, resident_bytes
+from waifu_llm.supervision.survey import provider_details, weigh
 
 _PUSHED_BACK: Final = Busy(
     "the queue is full, and this client had the most in it: this request makes room for another's; try again later",
@@ -53,7 +54,9 @@ class Environments(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class PoolMeans:
-    """What a pool works with. `own_key` finds this server's own key; `has_key` tells whether there is one."""
+    """What a pool works with. `own_key` finds this server's own key; `has_key` tells whether there is one; `weigh`
+    is called in a thread.
+    """
 
     catalog: Catalog
     home: Home
@@ -64,6 +67,7 @@ class PoolMeans:
     has_key: Callable[[Manifest], bool]
     redactor: Redactor
     statistics: Statistics
+    weigh: Weigh = weigh
 
 
 class Pool:
@@ -76,6 +80,7 @@ class Pool:
         self._upstreams = Upstreams.of(settings.server)
         self._digest_key = secrets.token_bytes(32)
         self._holdings = Holdings(self._new_supervisor, settings.limits.workers, settings.workers.idle_s)
+        self._scales = Scales(settings.workers.memory_mb, means.weigh)
         self._load_orders = itertools.count(1)
         limits = settings.limits
         self._admission: Admission[Run] = Admission(limits.running, limits.queued, limits.queued_bytes)
@@ -160,6 +165,7 @@ class Pool:
             worker_environ(manifest.declared, self._with.environ),
             self._settings.workers,
             WorkerLog(self._with.home.logs / f"{manifest.name}.log", self._with.redactor.including(api_key)),
+            self._scales,
         )
 
     async def _prepare(self, manifest: Manifest, on_progress: OnProgress) -> Environment:
@@ -274,7 +280,7 @@ class Pool:
             provider=supervisor.manifest.name,
             state=supervisor.state,
             pid=supervisor.pid,
-            memory_bytes=resident_bytes(supervisor.pid),
+            memory_bytes=supervisor.weight,
             running=running - queued,
             queued=queued,
             uptime_s=None if since is None else round(self._loop.time() - since, 3),

@@ -11,11 +11,11 @@ from collections.abc import Callable, Coroutine
 
 import msgspec
 
-from waifu_llm.errors import Busy, ModuleError, StartFailed, Unloaded, WorkerCrashed, failure_of
+from waifu_llm.errors import Busy, ModuleError, StartFailed, Unloaded, failure_of
 from waifu_llm.supervision.channel import Channel, ChannelFull
 from waifu_llm.supervision.exchange import Exchange, Exchanges
 from waifu_llm.supervision.jobs import LoadProgress
-from waifu_llm.supervision.life import Life, OnProgress, Recipe
+from waifu_llm.supervision.life import LATE_S, Life, OnProgress, Recipe
 from waifu_llm.supervision.state import CrashLimit, WorkerState, check_move
 from waifu_worker.framing import LineTooLong, decode_from_worker
 from waifu_worker.wire import (
@@ -73,6 +73,11 @@ class Supervisor:
     def pid(self) -> int | None:
         """The worker's pid while it has a process."""
         return self._life.pid if self._life is not None else None
+
+    @property
+    def weight(self) -> int | None:
+        """The memory that it and its children used when they were weighed last, bytes."""
+        return self._life.weight if self._life is not None else None
 
     def _move(self, state: WorkerState) -> None:
         check_move(self._state, state)
@@ -165,11 +170,15 @@ class Supervisor:
             return
         match message:
             case Chunk():
-                self._exchanges.chunk(message)
+                known = self._exchanges.chunk(message)
             case Done() | Failed():
-                self._exchanges.end(message)
+                known = self._exchanges.end(message)
             case Progress():
-                self._exchanges.progress(message)
+                known = self._exchanges.progress(message)
+            case _:
+                return
+        if not known:
+            life.channel.stray(message.id)
 
     def over(self, life: Life[FromWorker], what: str) -> None:
         """The process has ended; a start and a stop under way hear of it by themselves."""
@@ -180,13 +189,14 @@ class Supervisor:
         message = f"the worker of {self.manifest.name} {what}{life.channel.details()}"
         _log.warning("%s", message)
         self._disconnect()
+        error = life.error
         if self._crashes.died(self._loop.time(), delivered=self._exchanges.delivered):
-            self._failure = WorkerCrashed(f"{message}; the restart limit is used up: load {self.manifest.name} again")
+            self._failure = error(f"{message}; the restart limit is used up: load {self.manifest.name} again")
             self._move(WorkerState.FAILED)
         else:
-            self._failure = WorkerCrashed(message)
+            self._failure = error(message)
             self._move(WorkerState.STOPPED)
-        self._exchanges.fail_all(WorkerCrashed(message))
+        self._exchanges.fail_all(error(message))
 
     def _disconnect(self) -> None:
         self._life = None
@@ -227,7 +237,18 @@ class Supervisor:
         except Busy:
             self._cancel_ignored(life, exchange)
             return
-        self._loop.call_later(self.settings.cancel_s, self._cancel_ignored, life, exchange)
+        self._await_cancel(life, exchange)
+
+    def _await_cancel(self, life: Life[FromWorker], exchange: Exchange) -> None:
+        due = self._loop.time() + self.settings.cancel_s
+        self._loop.call_later(self.settings.cancel_s, self._cancel_over, life, exchange, due)
+
+    def _cancel_over(self, life: Life[FromWorker], exchange: Exchange, due: float) -> None:
+        if self._loop.time() - due > LATE_S:
+            # Its answer may lie in the pipe since before the machine slept.
+            self._await_cancel(life, exchange)
+        else:
+            self._cancel_ignored(life, exchange)
 
     def _cancel_ignored(self, life: Life[FromWorker], exchange: Exchange) -> None:
         if exchange in self._exchanges and life is self._life:

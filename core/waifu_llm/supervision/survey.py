@@ -1,12 +1,14 @@
 """What can be told about providers and workers, for `get_providers` and `get_stats`."""
 
 import contextlib
+from collections.abc import Collection
 
 import psutil
 from msgspec import UNSET
 
 from waifu_client.protocol import OptionDetails, ProviderDetails
 from waifu_llm.catalog import KeyNeed, Manifest
+from waifu_llm.supervision.weight import Weights
 
 
 def provider_details(manifest: Manifest, *, installed: bool, running: bool, has_key: bool) -> ProviderDetails:
@@ -35,14 +37,22 @@ def provider_details(manifest: Manifest, *, installed: bool, running: bool, has_
     )
 
 
-def resident_bytes(pid: int | None) -> int | None:
-    """Resident memory of a process and its children, or None where there is none."""
-    if pid is None:
-        return None
-    total = 0
-    with contextlib.suppress(psutil.Error):
-        process = psutil.Process(pid)
-        for part in (process, *process.children(recursive=True)):
-            with contextlib.suppress(psutil.Error):
-                total += part.memory_info().rss
-    return total or None
+def weigh(pids: Collection[int]) -> Weights:
+    """Resident memory of these children of ours, each with its own children. Reads all of /proc: call it in a thread.
+
+    What has ended is left out.
+    """
+    parents: dict[int, int] = {}
+    resident: dict[int, int] = {}
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error), process.oneshot():
+            parents[process.pid], resident[process.pid] = process.ppid(), process.memory_info().rss
+    by_pid = dict.fromkeys((pid for pid in pids if pid in resident), 0)
+    for part, size in resident.items():
+        one: int | None = part
+        while one is not None and one not in by_pid:
+            one = parents.get(one)
+        if one is not None:
+            by_pid[one] += size
+    memory = psutil.virtual_memory()
+    return Weights(by_pid, memory.total, memory.available)
