@@ -6,16 +6,17 @@ import os
 import re
 import signal
 import sys
+import tempfile
 import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 from support.environments import ROOTS, SharedEnvironments
 from support.virtual_loop import VirtualLoop
-from support.waiting import wait_until
+from support.waiting import gone, until, wait_until
 
 # Each worker's folder is an import root of its own, as its seed is; `workers/` itself is none.
 sys.path.extend(str(manifest.parent) for root in ROOTS for manifest in sorted(root.glob("*/pyproject.toml")))
@@ -66,11 +67,32 @@ def no_leaks() -> Iterator[None]:
 
     def census() -> tuple[int, int, int]:
         gc.collect()
-        return _open_descriptors(process), len(process.children(recursive=True)), threading.active_count()
+        # What a module leaves that a test kills comes to this process, which does not know it and waits for none of it.
+        children = [child for child in process.children(recursive=True) if not gone(child.pid)]
+        return _open_descriptors(process), len(children), threading.active_count()
 
     before = census()
     yield
     wait_until(lambda: all(now <= then for now, then in zip(census(), before, strict=True)), f"back at {before}")
+
+
+@pytest.fixture
+async def no_tasks_left() -> AsyncIterator[None]:
+    """After the test nobody is left in its loop."""
+    yield
+    own = asyncio.current_task()
+    await until(lambda: asyncio.all_tasks() == {own}, "no other task is left")
+
+
+@pytest.fixture
+def no_temporary_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """After the test the folder for temporary files, one of its own, is as empty as before, for all its children."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    yield
+    assert [file.name for file in folder.iterdir()] == []
 
 
 @pytest.fixture(scope="session")

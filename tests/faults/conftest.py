@@ -1,5 +1,6 @@
-"""What every test of the catalogue of faults has: a canary key (P17) that must be found nowhere."""
+"""What every test of the catalogue of faults has: a canary key (P17) that must be found nowhere, and a census (I6)."""
 
+import inspect
 from collections.abc import Iterator
 
 import msgspec
@@ -23,3 +24,10 @@ def watch(canary: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Watch]:
         monkeypatch.setattr(Writer, "put", watched)
         yield watch
         assert watch.found == []
+
+
+@pytest.fixture(autouse=True)
+def census(request: pytest.FixtureRequest, no_leaks: None, no_temporary_files: None) -> None:
+    """After the test there are as many descriptors, children, threads, tasks and temporary files as before it."""
+    if inspect.iscoroutinefunction(request.function):
+        request.getfixturevalue("no_tasks_left")
