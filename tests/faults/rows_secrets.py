@@ -74,7 +74,7 @@ ROWS: Final[dict[str, list[str]]] = {
     ],
     "P17": [f"{_SECRETS}test_p17_the_watch_finds_a_key_that_leaks"],
     "P20": [
-        f"{_ADDRESSES}test_p20_a_url_is_taken_or_refused_as_the_corpus_says",
+        f"{_ADDRESSES}test_p20_urls_are_taken_or_refused_as_the_corpus_says",
         f"{_ADDRESSES}test_p20_the_corpus_has_the_forms_that_it_should",
     ],
 }
