@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 from support.fake_pool import FakeLoaded
 
 from waifu_client.protocol import AnyReply, encode_reply
+from waifu_llm.config import LimitSettings
 from waifu_llm.redaction import Redactor
 from waifu_llm.session import Effect, GenerationTicket, LoadTicket, ModelsTicket, Session, UnloadTicket
 from waifu_llm.session.effects import ReadModels, Send, StartGeneration, StartLoad, StartUnload
@@ -37,12 +38,17 @@ def summary(effects: Iterable[Effect]) -> list[tuple[Any, ...]]:
 class Talk:
     """One session, its clock, and the load that others made."""
 
-    def __init__(self, *, remote_close: bool = True) -> None:
+    def __init__(self, *, remote_close: bool = True, limits: LimitSettings | None = None, limited: bool = True) -> None:
         self.now = 1000.0
         self.shared: FakeLoaded | None = None
         self.redactor = Redactor()
         self.session = Session(
-            shared=lambda: self.shared, redactor=self.redactor, clock=lambda: self.now, remote_close=remote_close
+            shared=lambda: self.shared,
+            redactor=self.redactor,
+            clock=lambda: self.now,
+            remote_close=remote_close,
+            limits=limits,
+            limited=limited,
         )
 
     def raw(self, data: str | bytes) -> list[Effect]:

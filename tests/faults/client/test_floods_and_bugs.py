@@ -1,0 +1,141 @@
+"""Rows R16 and R17 at the module's door: what costs time is not asked without end, a bug ends one request."""
+
+from collections import Counter
+from typing import Any
+
+import pytest
+from support.fake_pool import FakePool
+from support.peer import connected
+from support.pool_bench import MakeBench
+from support.served_bench import over, working
+from support.serving import serving
+
+from waifu_llm.config import LimitSettings
+from waifu_llm.server import kept as kept_module
+from waifu_llm.server.kept import Kept
+from waifu_llm.session import Session
+from waifu_worker import wire
+
+# Lists that are asked for again and again (R17).
+
+
+def test_r17_what_costs_time_is_read_again_only_after_a_few_times_that_time() -> None:
+    now, reads = [100.0], []
+
+    def read() -> int:
+        now[0] += 0.05
+        reads.append(now[0])
+        return len(reads)
+
+    kept = Kept(read, lambda: now[0])
+    assert [kept.get() for _ in range(1000)] == [1] * 1000
+    now[0] += 0.19
+    assert kept.get() == 1
+    now[0] += 0.02
+    assert kept.get() == 2
+
+
+def test_r17_what_could_not_be_read_is_tried_again() -> None:
+    answers: list[Any] = [OSError("not now"), "well"]
+
+    def read() -> str:
+        answer = answers.pop(0)
+        if isinstance(answer, OSError):
+            raise answer
+        return str(answer)
+
+    kept = Kept(read, lambda: 0.0)
+    with pytest.raises(OSError, match="not now"):
+        kept.get()
+    assert kept.get() == "well"
+
+
+async def test_r17_a_flood_of_questions_is_answered_from_what_was_read_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kept_module, "_KEPT_FOR", 10**9)
+    pool = CountingPool()
+    async with serving(pool) as running, connected(running.url) as peer:
+        for kind in ("get_providers", "get_stats"):
+            for n in range(500):
+                await peer.say(kind, n)
+            for n in range(500):
+                (done,) = await peer.hear_types(f"{kind}_done")
+                assert done["unique_request_id"] == n
+    assert pool.asked == {"providers": 1, "workers": 1, "environments": 1}
+
+
+class CountingPool(FakePool):
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = Counter[str]()
+
+    def providers(self) -> Any:
+        self.asked["providers"] += 1
+        return super().providers()
+
+    def workers(self) -> Any:
+        self.asked["workers"] += 1
+        return super().workers()
+
+    def environments(self) -> Any:
+        self.asked["environments"] += 1
+        return super().environments()
+
+
+# A bug of ours on the way of a text (R16).
+
+
+async def test_r16_a_bug_in_one_requests_text_ends_that_request_and_no_other_of_its_worker(
+    make_bench: MakeBench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    limits = LimitSettings()
+    bench = make_bench(limits=limits)
+    hand_on = Session.chunk
+
+    def chunk(session: Session, ticket: Any, text: str) -> Any:
+        if text == "the bug":
+            raise ValueError(text)
+        return hand_on(session, ticket, text)
+
+    monkeypatch.setattr(Session, "chunk", chunk)
+    async with over(bench, limits) as url, working(bench) as worker, connected(url) as peer:
+        for name in ("unlucky", "lucky"):
+            await peer.generate(name, stream=True)
+        await worker.has(2)
+        unlucky, lucky = (asked.id for asked in worker.waiting)
+        # In one read of the pipe.
+        worker.process.say(
+            wire.Chunk(id=lucky, text="one "),
+            wire.Chunk(id=unlucky, text="the bug"),
+            wire.Chunk(id=lucky, text="two"),
+            wire.Done(id=lucky),
+        )
+        heard: dict[str, Any] = {"lucky": "", "unlucky": ""}
+        ends: dict[str, str] = {}
+        while len(ends) < 2:
+            reply = await peer.hear()
+            if reply["type"] == "generate_stream_done":
+                ends[reply["unique_request_id"]] = reply["error"]
+            else:
+                heard[reply["unique_request_id"]] += reply["chunk"]
+        assert heard == {"lucky": "one two", "unlucky": ""}
+        assert ends == {"lucky": "SUCCESS", "unlucky": "UNEXPECTED"}
+    assert "the bug" in caplog.text
+
+
+async def test_r16_an_end_that_breaks_is_an_end_all_the_same(
+    make_bench: MakeBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = LimitSettings()
+    bench = make_bench(limits=limits)
+
+    def ended(session: Session, ticket: Any, ending: Any) -> Any:
+        raise ValueError("a bug")
+
+    async with over(bench, limits) as url, working(bench) as worker, connected(url) as peer:
+        await peer.generate("g", stream=False)
+        await worker.has(1)
+        monkeypatch.setattr(Session, "generation_ended", ended)
+        worker.answer()
+        (done,) = await peer.hear_types("generate_done")
+        assert (done["error"], "ValueError" in done["message"]) == ("UNEXPECTED", True)
+        assert bench.pool._admission.running == 0
