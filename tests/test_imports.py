@@ -35,13 +35,14 @@ EDGES: dict[str, set[str]] = {
     "private_files": set(),
     "requests": set(),
     "stats": set(),
+    "watchdog": set(),
     "keys": {"private_files"},
     "runfile": {"private_files"},
     "session": {"requests", "supervision"},
     "server": {"session", "outbox", "doors", "stats", "supervision"},
     "environment": set(),
     "supervision": {"environment", "stats"},
-    "module": {"server", "supervision", "environment", "keys", "runfile", "stats"},
+    "module": {"server", "supervision", "environment", "keys", "runfile", "stats", "watchdog"},
     "cli": {"module", "environment", "supervision", "keys", "runfile", "private_files", "doors"},
 }
 # Only the part that owns the pipes may know their framing, who lets clients in the rules gateways have too, and

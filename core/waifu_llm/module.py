@@ -29,6 +29,7 @@ from waifu_llm.server import Server
 from waifu_llm.stats import Statistics
 from waifu_llm.supervision.pool import Pool, PoolMeans
 from waifu_llm.supervision.process import Processes
+from waifu_llm.watchdog import watching
 
 INTERRUPTED: Final = 130
 # A stop in good order takes as long as clients and workers make it, up to this; then force is used, and after
@@ -109,7 +110,8 @@ async def run_module(
     _set_limits()
     statistics = Statistics()
     stopping = stop or asyncio.Event()
-    with _signals(stopping) if stop is None else contextlib.nullcontext(_Told()) as told:
+    told_by = _signals(stopping) if stop is None else contextlib.nullcontext(_Told())
+    with told_by as told, watching(asyncio.get_running_loop()):
         end = _End(told, program=stop is None)
         async with (
             end.in_time(),
