@@ -1,7 +1,9 @@
 """python-socketio's own client as an old LoLLMs program uses it, against the real gateway."""
 
 import asyncio
+import gc
 import threading
+import warnings
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Final
@@ -63,6 +65,17 @@ class Published(Friend):
 @asynccontextmanager
 async def published(address: str, transport: str, *, reconnection: bool = False) -> AsyncIterator[Published]:
     """Connected while the block runs, by this transport alone."""
+    with warnings.catch_warnings():
+        if reconnection:
+            # The library leaves the connection that it lost to the garbage collector.
+            warnings.simplefilter("ignore", ResourceWarning)
+        async with _connected(address, transport, reconnection=reconnection) as it:
+            yield it
+        gc.collect()
+
+
+@asynccontextmanager
+async def _connected(address: str, transport: str, *, reconnection: bool) -> AsyncIterator[Published]:
     async with aiohttp.ClientSession() as http:
         client = socketio.AsyncClient(
             reconnection=reconnection, reconnection_delay=0.05, reconnection_delay_max=0.2, http_session=http

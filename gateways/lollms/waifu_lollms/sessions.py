@@ -87,10 +87,14 @@ class Sessions:
             _log.info("a client was disconnected: it does not read what it asked for")
             await self.drop(session, at_once=True)
 
-    async def drop_all(self) -> None:
-        """End them all. Cancelling it is safe."""
+    async def cut_all(self) -> None:
+        """End them all as a failure of the server does. Cancelling it is safe.
+
+        Python's client never comes back to a server that said that a session is closed, but does to one that is gone.
+        """
         for session in list(self._engine.sockets):
-            await self.drop(session)
+            if (found := self.find(session)) is not None:
+                await found.close(wait=False, abort=True)
 
     async def close(self) -> None:
         """Wait for nobody any more."""

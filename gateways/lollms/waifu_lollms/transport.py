@@ -252,7 +252,7 @@ class Transport:
         """End all sessions, and let the service know, for a moment at most. Then nothing of it runs any more."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._limits.close_s):
-                await self.sessions.drop_all()
+                await self.sessions.cut_all()
                 await self.server.shutdown()
                 if self._farewells:
                     await asyncio.wait(self._farewells)
