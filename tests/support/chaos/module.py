@@ -63,11 +63,11 @@ class ChaosModule:
         self._reading = asyncio.ensure_future(self._read())
 
     @classmethod
-    async def start(cls, root: Path, env: dict[str, str] | None = None) -> "ChaosModule":
+    async def start(cls, root: Path, env: dict[str, str] | None = None, config: str = _CONFIG) -> "ChaosModule":
         """Start one in a home that lies at `root`, and wait until it listens."""
         home = Home(root)
         os.makedirs(root, 0o700, exist_ok=True)  # noqa: PTH103 - a moment, before anything runs
-        home.config_file.write_text(_CONFIG, "utf-8")
+        home.config_file.write_text(config, "utf-8")
         with (root / "stderr").open("ab") as errors:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
@@ -95,16 +95,19 @@ class ChaosModule:
                 self._listens.set()
         self._listens.set()
 
-    async def inside(self) -> dict[str, Any]:
-        """What only its loop knows: `tasks`, and how many ms it was `late`. Raises: TimeoutError, ConnectionError."""
+    async def inside(self, *, trim: bool = False) -> dict[str, Any]:
+        """What only its loop knows: `tasks`, and how many ms it was `late_ms`. Raises: TimeoutError, ConnectionError.
+
+        `trim`: it hands back free memory first, so that what is left is in use.
+        """
         assert self.process.stdin is not None
-        self.process.stdin.write(b"census\n")
+        self.process.stdin.write(b"trim\n" if trim else b"census\n")
         async with asyncio.timeout(_START_S):
             return await self._answers.get()
 
     async def census(self) -> Census:
         """Count. Raises: psutil.Error once it has ended."""
-        tasks = (await self.inside())["tasks"]
+        tasks = (await self.inside(trim=True))["tasks"]
         core = psutil.Process(self.pid)
         return Census(
             core.num_fds(), tasks, core.num_threads(), len(self.descendants()), core.memory_info().rss / 2**20

@@ -2,11 +2,14 @@
 
 `fake` is the tests' misbehaving worker; `garbler` is another one, for what writes on the wire past its runtime and so
 into the lines of others; `victim` is echo under a name of its own, to be installed again and again.
-The line `census` on its input is answered by one on its output, `census` and JSON: how many tasks its loop has, and
-how late the loop was to say so. uv fails with a full disk while the file `disk-full` lies in the home.
+A line on its input is answered by one on its output, `census` and JSON: how many tasks its loop has, and how late the
+loop was to say so; `trim` also hands back the memory that the allocator keeps for later.
+uv fails with a full disk while the file `disk-full` lies in the home.
 """
 
 import asyncio
+import ctypes
+import gc
 import json
 import os
 import sys
@@ -51,14 +54,17 @@ def _with_a_uv_that_obeys(home: Path) -> None:
 def _answer(loop: asyncio.AbstractEventLoop) -> None:
     """Answer every line of the input, from a thread of its own."""
 
-    def count(asked: float) -> None:
+    def count(asked: float, line: str) -> None:
         late_ms = (time.monotonic() - asked) * 1e3
-        line = json.dumps({"tasks": len(asyncio.all_tasks(loop)), "late_ms": late_ms})
-        sys.stdout.write(f"census {line}\n")
+        if line == "trim\n" and sys.platform == "linux":
+            gc.collect()
+            ctypes.CDLL(None).malloc_trim(0)
+        said = json.dumps({"tasks": len(asyncio.all_tasks(loop)), "late_ms": late_ms})
+        sys.stdout.write(f"census {said}\n")
         sys.stdout.flush()
 
-    for _ in sys.stdin:
-        loop.call_soon_threadsafe(count, time.monotonic())
+    for line in sys.stdin:
+        loop.call_soon_threadsafe(count, time.monotonic(), line)
 
 
 async def _fill_the_executor() -> None:

@@ -65,14 +65,16 @@ class Visit:
 
     async def ended(self, *requests: Request) -> None:
         """Wait for their ends, or that of the connection. Raises: Overdue."""
-        while not self.socket.closed.done() and any(not request.terminals for request in requests):
-            self._news.clear()
-            left = max(request.deadline for request in requests) - time.monotonic()
-            try:
-                async with asyncio.timeout(left):
-                    await self._news.wait()
-            except TimeoutError:
-                raise Overdue(f"{self.who} waits for {[r.kind for r in requests if not r.terminals]}") from None
+        left = max(request.deadline for request in requests) - time.monotonic()
+        try:
+            async with asyncio.timeout(left):
+                for request in requests:
+                    while not request.terminals and not self.socket.closed.done():
+                        self._news.clear()
+                        await self._news.wait()
+        except TimeoutError:
+            open_ones = [request.kind for request in requests if not request.terminals]
+            raise Overdue(f"{self.who} waits for {len(open_ones)}: {open_ones[:5]}") from None
 
     async def heard(self, request: Request, pieces: int) -> None:
         """Wait until that many pieces have come, or its end."""
