@@ -241,6 +241,14 @@ def test_r15_a_record_that_cannot_be_formatted_is_left_out(home: Path) -> None:
     ]
 
 
+def test_s24_words_from_elsewhere_in_the_log_cannot_steer_the_terminal(home: Path) -> None:
+    with log_to_file(home / "logs", "info"):
+        logging.getLogger("a").error("its last words: %s", "\x1b]0;title\x07\x9b2J\rover\ttab\nline")
+    assert (home / "logs" / "waifu-llm.log").read_text("utf-8").partition(" ")[2] == (
+        "ERROR a: its last words: \\x1b]0;title\\x07\\x9b2J\\x0dover\ttab\nline\n"
+    )
+
+
 @pytest.fixture
 def flooded(tmp_path: Path) -> tuple[WorkerLog, Callable[[float], None]]:
     now = 0.0

@@ -1,6 +1,7 @@
 """The core's own log: to stderr and a file, redacted."""
 
 import logging
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -11,10 +12,11 @@ from waifu_llm.log import sinks
 from waifu_llm.redaction import Redactor
 
 CORE_LOG: Final = "waifu-llm.log"
+_CONTROLS: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 class RedactingFormatter(logging.Formatter):
-    """Formats a record, its traceback included, and takes every known secret out of the result."""
+    """Formats a record, its traceback included: no known secret in the result, and nothing that steers a terminal."""
 
     def __init__(self, redactor: Redactor) -> None:
         super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s", sinks.STAMP)
@@ -23,7 +25,12 @@ class RedactingFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """One record as text."""
-        return self._redactor.scrub(super().format(record))
+        # A worker's last words may be in it.
+        return _CONTROLS.sub(_escape, self._redactor.scrub(super().format(record)))
+
+
+def _escape(control: re.Match[str]) -> str:
+    return f"\\x{ord(control[0]):02x}"
 
 
 class _Handler(logging.Handler):
