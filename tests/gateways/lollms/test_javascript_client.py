@@ -48,7 +48,10 @@ async def generated(socket: JavaScriptSocket) -> tuple[list[str], Payload]:
     """The chunks of the next generation, and what it ends with."""
     chunks: list[str] = []
     while True:
-        event, (payload,) = await socket.next()
+        event, arguments = await socket.next()
+        if event == "upgrade":  # it comes when it comes
+            continue
+        (payload,) = arguments
         assert isinstance(payload, dict)
         if event == "text_generated":
             return chunks, payload
