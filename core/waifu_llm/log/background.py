@@ -8,7 +8,7 @@ from typing import Final, Generic, TypeVar
 
 WAITING_CHARS: Final = 4 * 1024 * 1024
 FLUSH_S: Final = 1.0
-_LINGER_S: Final = 0.2
+_LINGER_S: Final = 0.05
 
 P = TypeVar("P", bound=Hashable)
 
