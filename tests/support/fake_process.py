@@ -27,6 +27,7 @@ class FakeProcess:
         self.pid = next(self._pids)
         self.unsent = 0
         self.ended = False
+        self.greeted = False
         self._over = asyncio.Event()
         self.stops = 0
         self.kills = 0
@@ -71,6 +72,7 @@ class FakeProcess:
         self._events.errors(text.encode())
 
     def greet(self, name: str = "fake") -> None:
+        self.greeted = True
         self.say(wire.Ready(magic=wire.MAGIC, wire=wire.WIRE_VERSION, name=name))
 
     async def end(self) -> None:

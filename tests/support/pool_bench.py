@@ -1,8 +1,8 @@
 """A pool whose processes are in memory and whose clock is the test's."""
 
 import asyncio
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from support.fake_machine import FakeMachine
@@ -81,7 +81,7 @@ class FakeEnvironments:
             await self.ready.wait()
         if self.error is not None:
             raise self.error
-        return Environment(manifest.name, Path("env"), Path("env/python"), Path("seed"))
+        return Environment(manifest.name, Path("env"), Path("env") / manifest.name / "python", Path("seed"))
 
 
 @dataclass
@@ -144,12 +144,14 @@ def make(
     gateways: dict[str, dict[str, object]] | None = None,
     token: str | None = None,
     server: ServerSettings | None = None,
+    providers: Sequence[str] = ("fake",),
     **workers: float,
 ) -> Bench:
     """A pool whose files lie in `folder`; `workers` are settings of `[workers]`.
 
     With `gateways`, tables of `[gateway]`, there is the gateway gate too.
     """
+    manifests = {name: replace(FAKE, name=name) for name in providers}
     settings = Settings(
         limits=limits or LimitSettings(),
         workers=WorkerSettings(**workers),  # type: ignore[arg-type]
@@ -160,7 +162,7 @@ def make(
     spawn, environments, statistics, redactor = FakeSpawn(), FakeEnvironments(), Statistics(), Redactor()
     machine = FakeMachine()
     means = PoolMeans(
-        catalog=Catalog({"fake": FAKE} if gateways is None else {"fake": FAKE, "gate": GATE}, {}),
+        catalog=Catalog(manifests if gateways is None else {**manifests, "gate": GATE}, {}),
         home=Home(folder),
         environments=environments,
         spawn=spawn,

@@ -33,6 +33,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def __init__(self) -> None:
         self._now = 1000.0
         self._in_executor = 0
+        self._until_quiet = False
         super().__init__(_Jumping(self))
 
     def time(self) -> float:
@@ -41,6 +42,23 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def jump(self, seconds: float) -> None:
         """It is later now. Timers that are due meanwhile are called in the next turn, in their order."""
         self._now += seconds
+
+    def settle(self) -> None:
+        """Run, without letting time pass, until everything waits. For tests that are not in the loop themselves."""
+        self._until_quiet = True
+        self.run_forever()
+        self._until_quiet = False
+
+    def pass_time(self, seconds: float) -> None:
+        """Let so much time pass, as `settle` does none."""
+        self.call_later(seconds, self.stop)
+        self.run_forever()
+
+    def waits(self) -> bool:
+        """Everything does; whether the loop stops for it."""
+        if self._until_quiet:
+            self.stop()
+        return self._until_quiet
 
     def run_in_executor(self, executor: Executor | None, func: Callable[[*Ts], T], *args: *Ts) -> asyncio.Future[T]:
         self._in_executor += 1
@@ -68,7 +86,7 @@ class _Jumping(selectors.BaseSelector):
         ready = self._real.select(0)
         while not ready and timeout != 0 and self._loop.is_working:
             ready = self._real.select(_LOOK_AGAIN_S)
-        if ready or timeout == 0:
+        if ready or timeout == 0 or self._loop.waits():
             return ready
         if timeout is not None:
             self._loop.jump(timeout)
