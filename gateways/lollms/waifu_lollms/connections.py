@@ -84,6 +84,11 @@ class WebSocket(WebSocketsSansIOProtocol):
             self.transport.write(_BAD_REQUEST)
             self.transport.close()
 
+    async def send(self, message: Any) -> None:
+        """What the application says. The library takes a refusal for a handshake that was forgotten, and logs it."""
+        await super().send(message)
+        self.handshake_complete = self.handshake_complete or self.close_sent
+
     def handle_connect(self, event: Request) -> None:
         """The handshake, with the way to end this connection for the application."""
         super().handle_connect(event)

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import sys
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -26,20 +25,20 @@ from waifu_worker.wire import Start
 
 _log: Final = logging.getLogger(__name__)
 _LIBRARIES: Final = ("socketio", "engineio", "uvicorn", "asyncio", "websockets")
-_STAMP: Final = "%Y-%m-%dT%H:%M:%SZ"
+# engine.io ends with this what it calls an error and is a client's mistake, which was answered.
+_MISTAKE: Final = "further occurrences of this error"
 
 
 def set_up_logging(level: str) -> None:
-    """Log to stderr, which the core keeps. The libraries never say more than warnings: they would log prompts."""
+    """Log to stderr, which the core keeps and dates. The libraries say warnings only: what is below holds prompts."""
     handler = logging.StreamHandler(sys.stderr)
-    formatter = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s", _STAMP)
-    formatter.converter = time.gmtime
-    handler.setFormatter(formatter)
+    handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
     for library in _LIBRARIES:
         logging.getLogger(library).setLevel(max(logging.WARNING, root.level))
+    logging.getLogger("engineio").addFilter(lambda record: _MISTAKE not in record.getMessage())
 
 
 @asynccontextmanager

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import itertools
+import logging
 from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -232,13 +233,16 @@ async def test_a_request_that_no_client_makes_is_refused(query: str, expected: i
         assert await status(port, f"GET /socket.io/{query} HTTP/1.1", {"Host": "localhost"}) == expected
 
 
-async def test_a_websocket_elsewhere_or_for_no_session_is_refused() -> None:
+async def test_a_websocket_elsewhere_or_for_no_session_is_refused_and_is_no_error_of_ours(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     async with gateway(FakeService()) as address:
         ws = address.replace("http", "ws", 1)
         for url, code in ((f"{ws}/other", 404), (f"{ws}/socket.io/?EIO=3&transport=websocket", 400)):
             await refused(url, code)
         await refused(f"{ws}/socket.io/?EIO=4&transport=websocket&sid=unknown", 400)
         await refused(f"{ws}/socket.io/?EIO=4&transport=polling", 400)
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
 async def refused(url: str, code: int) -> None:
