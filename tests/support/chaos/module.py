@@ -95,19 +95,19 @@ class ChaosModule:
                 self._listens.set()
         self._listens.set()
 
-    async def inside(self, *, trim: bool = False) -> dict[str, Any]:
-        """What only its loop knows: `tasks`, and how many ms it was `late_ms`. Raises: TimeoutError, ConnectionError.
+    async def inside(self, word: str = "census") -> dict[str, Any]:
+        """What only its loop knows: `tasks`, and by how many ms it was `late_ms`; `word` may ask for more, see there.
 
-        `trim`: it hands back free memory first, so that what is left is in use.
+        Raises: TimeoutError, ConnectionError.
         """
         assert self.process.stdin is not None
-        self.process.stdin.write(b"trim\n" if trim else b"census\n")
+        self.process.stdin.write(f"{word}\n".encode())
         async with asyncio.timeout(_START_S):
             return await self._answers.get()
 
     async def census(self) -> Census:
         """Count. Raises: psutil.Error once it has ended."""
-        tasks = (await self.inside(trim=True))["tasks"]
+        tasks = (await self.inside("trim"))["tasks"]
         core = psutil.Process(self.pid)
         return Census(
             core.num_fds(), tasks, core.num_threads(), len(self.descendants()), core.memory_info().rss / 2**20

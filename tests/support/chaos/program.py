@@ -3,7 +3,8 @@
 `fake` is the tests' misbehaving worker; `garbler` is another one, for what writes on the wire past its runtime and so
 into the lines of others; `victim` is echo under a name of its own, to be installed again and again.
 A line on its input is answered by one on its output, `census` and JSON: how many tasks its loop has, and how late the
-loop was to say so; `trim` also hands back the memory that the allocator keeps for later.
+loop was to say so; `trim` also hands back the memory that the allocator keeps for later, and `jump` puts its wall clock
+forward by a month.
 uv fails with a full disk while the file `disk-full` lies in the home.
 """
 
@@ -28,6 +29,7 @@ from waifu_llm.catalog import Catalog, read_manifest
 from waifu_llm.cli import context
 
 DISK_FULL: Final = "disk-full"
+_MONTH_S: Final = 30 * 86_400.0
 _UV: Final = """\
 #!/bin/sh
 case "$*" in *"pip sync"*) if [ -e "{flag}" ]; then cat /dev/zero > /dev/full; exit 2; fi ;; esac
@@ -56,6 +58,9 @@ def _answer(loop: asyncio.AbstractEventLoop) -> None:
 
     def count(asked: float, line: str) -> None:
         late_ms = (time.monotonic() - asked) * 1e3
+        if line == "jump\n":
+            wall = time.time
+            time.time = lambda: wall() + _MONTH_S
         if line == "trim\n" and sys.platform == "linux":
             gc.collect()
             ctypes.CDLL(None).malloc_trim(0)
