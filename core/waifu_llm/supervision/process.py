@@ -80,6 +80,7 @@ class _Process(asyncio.SubprocessProtocol):
         self._events = events
         self._forget = forget
         self._gone = asyncio.Event()
+        self._stopping = False
         self._transport: asyncio.SubprocessTransport | None = None
         self.pid = 0
 
@@ -93,6 +94,16 @@ class _Process(asyncio.SubprocessProtocol):
             self._events.output(data)
         else:
             self._events.errors(data)
+
+    def pipe_connection_lost(self, fd: int, error: Exception | None) -> None:
+        # It closed its input, as it does when it ends, which is told soon. One that goes on would hear nothing more.
+        if fd == 0 and not self._stopping and self.runs:
+            asyncio.get_running_loop().call_later(STEP_S, self._end_deaf)
+
+    def _end_deaf(self) -> None:
+        if self.runs and not self._stopping:
+            _log.warning("process %d closed its input and did not end: killing it", self.pid)
+            self._signal_group(_KILL)
 
     def process_exited(self) -> None:
         assert self._transport is not None
@@ -140,6 +151,7 @@ class _Process(asyncio.SubprocessProtocol):
         return pipe
 
     async def stop(self) -> None:
+        self._stopping = True
         pipe = self._input()
         if pipe is not None:
             pipe.close() if not self.unsent else pipe.abort()

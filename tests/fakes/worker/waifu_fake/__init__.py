@@ -21,6 +21,7 @@ package is imported, so before `ready`:
 - `fail=CODE`, `fail=CODE/REASON`: a ProviderError. `raise`, `memory`, `leak` (an exception that holds the key).
 - `hang=N`: waits for ever, can be cancelled. `ignore-cancel=N`: cannot. `truncate=N`: ends without its end.
 - `exit=N` (os._exit(3)), `kill=N` (SIGKILL), `segfault=N`, `memory=N`, `raise=N`.
+- `eat=MIB`: one chunk, then so much memory, then as `hang`. `limited=MIB`: asks for so much over what it may have.
 - `stop=N` (SIGSTOP), `hold=N` (holds the interpreter for ever), `spin=N` (blocks the loop, other threads run).
 - `die-at=K`: the K-th generation of this process ends it; those before are like `echo`.
 - `garbage=N`: N chunks, each with a line before it that is no message. `bad-utf8=N`: the same with bad UTF-8.

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import Any, NoReturn
 
 # A liveness connection: whoever listens sees this process as long as the connection is open.
@@ -77,6 +78,25 @@ def be_deaf() -> None:
     silent, keep = os.pipe()
     os.dup(keep)
     os.dup2(silent, source, inheritable=False)
+
+
+def eat(size: int, allowed: int | None = None) -> None:
+    """Take so many MiB for good; `allowed` is how many the system has left for this process from now on."""
+    if allowed is not None and sys.platform != "win32":
+        import resource
+
+        before = resource.getrlimit(resource.RLIMIT_AS)
+        used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (used + allowed * 2**20, before[1]))
+        try:
+            _eaten.append(b"x" * (size * 2**20))
+        finally:
+            resource.setrlimit(resource.RLIMIT_AS, before)
+    else:
+        _eaten.append(b"x" * (size * 2**20))
+
+
+_eaten: list[bytes] = []
 
 
 def child(address: str, *, escaped: bool) -> None:

@@ -97,6 +97,11 @@ class Provider(Interface):
                 mischief.raw(_LINES[behaviour])
                 yield piece
                 await _flushed()
+        elif behaviour == "eat":
+            yield "0 "
+            await _flushed()
+            mischief.eat(int(argument))
+            await asyncio.Event().wait()
         elif behaviour in ("count", "truncate"):
             async for piece in _count(argument):
                 yield piece
@@ -202,6 +207,7 @@ def _two_ends(_: str) -> None:
 
 _PAST_THE_RUNTIME: dict[str, Callable[[str], None]] = {
     "die-at": _die_at,
+    "limited": lambda size: mischief.eat(int(size), allowed=int(size) // 2),
     "flood-stderr": lambda count: mischief.flood_stderr(int(count)),
     "noise": lambda _: mischief.noise(),
     "line": lambda count: mischief.raw(b"x" * int(count) + b"\n"),
