@@ -126,7 +126,9 @@ class Upstream:
     def stop(self) -> None:
         """Cut every connection."""
         for connection in self._connections:
-            connection.transport.abort()
+            # One that is just being accepted has none yet.
+            if hasattr(connection, "transport"):
+                connection.transport.abort()
 
     def _admit(self, exchange: Exchange) -> None:
         if exchange.path != "/__log":

@@ -15,6 +15,8 @@ from support.chaos.module import ChaosModule
 from support.chaos.program import DISK_FULL
 from support.waiting import FACTOR
 
+from waifu_llm.supervision.life import SILENCE_S
+
 _LOOK_AGAIN_S: Final = 0.005
 _INSTALL_S: Final = 10.0 * FACTOR
 _TRIES: Final = 5
@@ -30,9 +32,11 @@ class Faults:
         self._note = note
         self._frozen: set[psutil.Process] = set()
 
-    async def any(self, rng: Random) -> None:
+    async def any(self, rng: Random, seconds_left: float) -> None:
         """One fault, and a moment of peace after it."""
-        kinds: tuple[Callable[[Random], Awaitable[None]], ...] = (self._kill, self._kill, self._freeze, self._cut)
+        kinds: list[Callable[[Random], Awaitable[None]]] = [*[self._kill] * 5, *[self._freeze] * 2, *[self._cut] * 2]
+        if seconds_left > 2 * SILENCE_S:
+            kinds.append(self._freeze_for_good)
         await rng.choice(kinds)(rng)
         await asyncio.sleep(rng.uniform(0.0, 0.8))
 
@@ -54,6 +58,11 @@ class Faults:
             await asyncio.sleep(rng.uniform(0.05, 1.5))
             self.thaw()
 
+    async def _freeze_for_good(self, rng: Random) -> None:
+        """The module must notice by itself that there is no sign of life."""
+        for worker in self._any_worker(rng):
+            self._do("SIGSTOP worker for good", worker, signal.SIGSTOP)
+
     async def _cut(self, rng: Random) -> None:
         self._note("upstream cut")
         self._upstream.stop()
@@ -71,9 +80,10 @@ class Faults:
         """The environment of `victim` is gone; its install meets a fault, and the next loads must heal it."""
         fault = rng.choice(("none", "kill -9 uv", "disk full", "client leaves"))
         async with self._world.visit(who, rng) as visit:
-            await visit.ended(visit.ask("unload", provider="victim"))
+            if rng.random() < 0.7:
+                await visit.ended(visit.ask("unload", provider="victim"))
             await asyncio.to_thread(self._remove_environment)
-            self._note(f"install: {fault}")
+            self._note(f"environment removed, install: {fault}")
             flag = self._module.home.root / DISK_FULL
             if fault == "disk full":
                 flag.touch()

@@ -115,7 +115,7 @@ class ChaosRun:
     async def _hurt(self, faults: Faults) -> None:
         rng = Random(f"{self.seed}/faults")
         while self._goes_on():
-            await faults.any(rng)
+            await faults.any(rng, self._end - time.monotonic())
 
     async def _install(self, faults: Faults) -> None:
         rng = Random(f"{self.seed}/installs")
