@@ -7,6 +7,7 @@ many turns of the loop lie between, so that a seed is a certain interleaving.
 import asyncio
 import itertools
 import random
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -22,6 +23,14 @@ from waifu_worker import wire
 SEEDS: Final = 100
 # After so many turns what was asked for has happened: whoever comes then is late.
 _LATE: Final = 16
+
+
+@pytest.fixture(autouse=True)
+def no_bugs(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """Nothing of ours was raised where nobody expects it: the module would go on, and log it (R16)."""
+    yield
+    raised = [record for when in ("setup", "call") for record in caplog.get_records(when) if record.exc_info]
+    assert [record.getMessage() for record in raised] == []
 
 
 class Scene:
