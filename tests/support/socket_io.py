@@ -12,10 +12,10 @@ import socketio
 from socketio.exceptions import ConnectionError as NotConnected
 from support.waiting import bounded
 from waifu_lollms.app import Logo
+from waifu_lollms.interfaces import Send
 from waifu_lollms.life import serving
 from waifu_lollms.limits import Limits
 from waifu_lollms.settings import GatewaySettings
-from waifu_lollms.transport import Send
 from websockets.asyncio.client import ClientConnection, connect
 
 PATH: Final = "/socket.io/?EIO=4&transport="

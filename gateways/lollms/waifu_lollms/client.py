@@ -1,24 +1,18 @@
 """One connected program: what is its own and nobody else's."""
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final, Protocol, Self
+from typing import Final, Self
 
 from waifu_client import LoadProgress
 from waifu_lollms.history import Histories
+from waifu_lollms.interfaces import Send
 from waifu_lollms.module_link import ModuleLink, OnProgress
 from waifu_lollms.payloads import Replies
 from waifu_lollms.tasks import Tasks
 
 NOTICE_S: Final = 5  # how long a program shows one
-
-
-class Send(Protocol):
-    """Sends to one program; never raises for one that is gone. Awaiting it honours backpressure; cancelling is safe."""
-
-    async def __call__(self, event: str, payload: Mapping[str, object]) -> None:
-        """Send one event."""
 
 
 class SocketClient:

@@ -11,6 +11,7 @@ from typing import Final
 from waifu_client import Client
 from waifu_lollms.app import App, FindLogo
 from waifu_lollms.engine import Engine
+from waifu_lollms.interfaces import Service
 from waifu_lollms.limits import Limits
 from waifu_lollms.listening import bind, listening
 from waifu_lollms.pages import Pages
@@ -20,7 +21,7 @@ from waifu_lollms.service import Rooms
 from waifu_lollms.service import Service as EventService
 from waifu_lollms.settings import GatewaySettings, read_settings
 from waifu_lollms.state import StateFile
-from waifu_lollms.transport import Service, Transport
+from waifu_lollms.transport import Transport
 from waifu_worker.wire import Start
 
 _log: Final = logging.getLogger(__name__)

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Final
 
 from waifu_client import LLMError
 from waifu_lollms.binding_events import BindingEvents
-from waifu_lollms.client import Send, SocketClient
+from waifu_lollms.client import SocketClient
 from waifu_lollms.generation import INTERNAL, GenerationQueue, Told
+from waifu_lollms.interfaces import Send
 from waifu_lollms.module_link import ModuleLink, OpenClient
 from waifu_lollms.payloads import FORMS, REFUSED, Payload, Refused, Replies, busy, read, shown, unknown_event
 from waifu_lollms.personalities.errors import PersonalityError
@@ -133,6 +134,3 @@ class _Program:
     async def close(self) -> None:
         self.queue.close()
         await self.client.close()
-
-
-__all__ = ["Rooms", "Send", "Service"]

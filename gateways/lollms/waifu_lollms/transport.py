@@ -10,11 +10,12 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import socketio
 from socketio.exceptions import ConnectionRefusedError as Refused
 
+from waifu_lollms.interfaces import Send, Service
 from waifu_lollms.limits import Limits
 from waifu_lollms.outgoing import Outgoing
 from waifu_lollms.packets import EVENT_NAME, Malformed, Packet, encode_event, event_name
@@ -27,31 +28,6 @@ from waifu_worker.doors import carries_token, is_token
 _log: Final = logging.getLogger(__name__)
 _PING_S: Final = 25
 _PONG_S: Final = 20
-
-
-class Send(Protocol):
-    """Sends one event to one client, in order; waits while much waits for it. A client that is gone gets nothing."""
-
-    async def __call__(self, event: str, payload: Mapping[str, object]) -> None:
-        """Send one event."""
-
-
-class Service(Protocol):
-    """What the events mean. For one client: `connected` first, then one `received` after the other, none of which
-    begins after `disconnected`; that is called once, after `connected` returned, and while a `received` may still run.
-    """
-
-    async def connected(self, sid: str, send: Send, base_url: str) -> None:
-        """A client is there; `base_url` is this server's address as it reached it."""
-
-    async def received(self, sid: str, event: str, arguments: tuple[object, ...]) -> None:
-        """One of its events, known or not."""
-
-    async def disconnected(self, sid: str) -> None:
-        """It has left."""
-
-    async def close(self) -> None:
-        """Everybody leaves."""
 
 
 @dataclass(slots=True, eq=False)
