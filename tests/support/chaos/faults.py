@@ -5,6 +5,7 @@ import contextlib
 import shutil
 import signal
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from random import Random
 from typing import Final
 
@@ -94,12 +95,13 @@ class Faults:
                 if fault == "client leaves":
                     await asyncio.sleep(rng.uniform(0.0, 0.5))
                     visit.vanish()
-                loaded = await loading
+                await loading
+                # Without one a load may succeed too: its worker runs still.
+                if fault == "disk full" and self._environments():
+                    self._world.ledger.breach("E6: an install succeeded on a full disk")
             finally:
                 flag.unlink(missing_ok=True)
                 loading.cancel()
-        if fault == "disk full" and loaded:
-            self._world.ledger.breach("E6: an install succeeded on a full disk")
         await self._heal(who, rng)
 
     async def _kill_uv(self, rng: Random, loading: asyncio.Future[bool]) -> None:
@@ -126,8 +128,11 @@ class Faults:
                 told = visit.told
         self._world.ledger.breach(f"E1: {_TRIES} loads after a failed install did not succeed: {told}")
 
+    def _environments(self) -> list[Path]:
+        return list(self._module.home.envs.glob("victim-*"))
+
     def _remove_environment(self) -> None:
-        for number, folder in enumerate(self._module.home.envs.glob("victim-*")):
+        for number, folder in enumerate(self._environments()):
             aside = self._module.home.root / f"removed-{number}"
             folder.rename(aside)
             shutil.rmtree(aside)
