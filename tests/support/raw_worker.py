@@ -18,7 +18,8 @@ import time
 from collections.abc import Iterator
 from typing import Any, Final
 
-BEAT: Final = b'{"type":"beat"}\n'
+# Of a request that nobody has: it is read and dropped.
+STRAY: Final = b'{"type":"chunk","id":0,"text":"%s"}\n' % (b"x" * 32768)
 
 
 def answer(request_id: int, chunks: int) -> bytes:
@@ -51,7 +52,7 @@ def _generate(message: dict[str, Any], connections: list[socket.socket]) -> None
 
 def _lines(talk_first: list[int]) -> Iterator[dict[str, Any]]:
     while True:
-        _write(BEAT * (talk_first[0] // len(BEAT)))
+        _write(STRAY * (talk_first[0] // len(STRAY)))
         line = sys.stdin.buffer.readline()
         if not line:
             return
