@@ -171,7 +171,7 @@ async def test_e11_r9_a_stop_leaves_what_takes_long_to_remove_to_the_next_start(
             await store.close()
             with pytest.raises(Closing):
                 await waiting
-            assert held.reached.is_set()
+            await until(held.reached.is_set, "it is being removed")
             (left,) = entries(home / "envs")
             # As after a kill: nothing is being removed, and the module that made it is gone.
             leftover = left.with_name(".tmp-999999999-00")
