@@ -128,7 +128,7 @@ def run_all(*, full: bool, worker: str | None, gateway: str | None, pytest: list
 def _lint(report: Report, paths: list[Path]) -> None:
     report.run("format", in_venv("ruff"), "format", "--check", *paths)
     report.run("lint", in_venv("ruff"), "check", *paths)
-    shipped = [ROOT / part for part in SHIPPED] if paths == [ROOT] else [path for path in paths if path.is_dir()]
+    shipped = [ROOT / part for part in SHIPPED] if paths == [ROOT] else [path for path in paths if path in _shipped()]
     config = ("--configfile", ROOT / "pyproject.toml")
     report.run("security: bandit", in_venv("bandit"), "--quiet", "--recursive", *config, *shipped)
 

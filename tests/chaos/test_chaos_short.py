@@ -1,5 +1,6 @@
 """The chaos run and the kills of the core in their short forms; `scripts/chaos.py` has the long ones."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +13,11 @@ CHAOS_S = 30
 KILLS_S = 30
 
 # Both count processes and descriptors, and use what there is of the machine: one after the other, in one worker.
-pytestmark = [pytest.mark.xdist_group("chaos"), pytest.mark.timeout(300)]
+pytestmark = [
+    pytest.mark.xdist_group("chaos"),
+    pytest.mark.timeout(300),
+    pytest.mark.skipif(sys.platform != "linux", reason="it stops processes and looks at them through /proc"),
+]
 
 
 async def test_everything_goes_wrong_at_once_and_no_promise_is_broken(

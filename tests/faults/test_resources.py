@@ -1,7 +1,6 @@
 """Programme P15: a resource that runs out, once each, for the module as a process. What then happens is defined."""
 
 import os
-import resource
 import socket
 import subprocess
 import sys
@@ -119,7 +118,7 @@ async def test_p15_a_worker_that_gets_no_memory_ends_that_request_and_serves_the
     client = await visit(module)
     assert await client.load("fake")
     (worker,) = module.workers()
-    worker.rlimit(psutil.RLIMIT_AS, (worker.memory_info().vms + MORE_MEMORY, resource.RLIM_INFINITY))
+    worker.rlimit(psutil.RLIMIT_AS, (worker.memory_info().vms + MORE_MEMORY, psutil.RLIM_INFINITY))
     failed = await ended(client, client.generate(Plan("fake", "size=400000000", fails=True)))
     assert failed.outcome == "UNEXPECTED"
     assert "memory" in failed.told
