@@ -40,7 +40,7 @@ class LimitSettings(_Section, frozen=True, kw_only=True):
     connections: Positive = 2000
     running: Positive = 2048
     queued: Positive = 16384
-    requests: Positive = 16384
+    requests: Positive = 18432
     queued_bytes: Positive = 256 * 1024 * 1024
     answer_bytes: Positive = 16 * 1024 * 1024
     workers: Positive = 64

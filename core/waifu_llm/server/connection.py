@@ -46,6 +46,7 @@ MODELS_S: Final = 0.95
 _LATE: Final = Failure(ErrorCode.TIMEOUT, "the model list did not come in time; ask again", Reason.PROVIDER_TIMEOUT)
 # A client that sends without pause must not keep the loop from the others.
 _READ_IN_ONE_GO: Final = 32
+_READ_FOR_S: Final = 0.005
 _TOO_BIG: Final = 1009
 
 _log = logging.getLogger(__name__)
@@ -192,14 +193,17 @@ class Connection:
 
     async def _read(self) -> None:
         with contextlib.suppress(ConnectionClosed):
-            count = 0
+            count, busy_s = 0, 0.0
             while True:
-                count += 1
                 data = await self._socket.recv()
+                begun = self._loop.time()
                 # While the socket is being closed it is read on, or the client's own close frame would not be seen.
                 if not self._writer.ending:
                     self._receive(data)
-                if count % _READ_IN_ONE_GO == 0:
+                count += 1
+                busy_s += self._loop.time() - begun
+                if count >= _READ_IN_ONE_GO or busy_s >= _READ_FOR_S:
+                    count, busy_s = 0, 0.0
                     await asyncio.sleep(0)
 
     def _receive(self, data: str | bytes) -> None:

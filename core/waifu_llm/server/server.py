@@ -173,7 +173,7 @@ class Server:
         """Stop all generations; the asker's acknowledgement goes before its own terminal messages."""
         interrupted: list[RequestId] = []
         stops: list[tuple[Connection, list[Effect]]] = []
-        for connection in sorted(self._connections, key=lambda c: c is not asker):
+        for connection in (asker, *(other for other in self._connections if other is not asker)):
             ids, effects = connection.session.interrupt_generations()
             interrupted += ids
             stops.append((connection, effects))

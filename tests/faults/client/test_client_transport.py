@@ -5,6 +5,7 @@ import contextlib
 import logging
 import socket
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -228,6 +229,19 @@ async def test_c17_sockets_that_say_nothing_are_let_go_and_those_inside_go_on() 
             assert await silent.over() == b""
             assert await slow.over() == b""
         await alive(inside)
+
+
+async def test_c17_sockets_that_begin_no_tls_are_let_go_as_well() -> None:
+    certificate = str(Path(__file__).parents[2] / "server" / "data" / "localhost.pem")
+    settings = ServerSettings(tls_cert=certificate, tls_key=certificate)
+    async with (
+        serving(server=settings, timing=QUICK) as running,
+        raw_socket(running.host, running.port) as silent,
+        raw_socket(running.host, running.port) as plain,
+    ):
+        plain.send(request("Host: localhost"))
+        assert await silent.over() == b""
+        assert b"HTTP" not in await plain.over()
 
 
 async def test_c17_a_thousand_silent_sockets_do_not_keep_out_who_says_what_it_wants() -> None:

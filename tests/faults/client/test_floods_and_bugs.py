@@ -1,5 +1,7 @@
 """Rows R16 and R17 at the module's door: what costs time is not asked without end, a bug ends one request."""
 
+import asyncio
+import json
 from collections import Counter
 from typing import Any
 
@@ -7,6 +9,7 @@ import pytest
 from support.fake_pool import FakePool
 from support.peer import connected
 from support.pool_bench import MakeBench
+from support.raw_frames import TEXT, frame, raw_websocket
 from support.served_bench import over, working
 from support.serving import serving
 
@@ -79,6 +82,29 @@ class CountingPool(FakePool):
     def environments(self) -> Any:
         self.asked["environments"] += 1
         return super().environments()
+
+
+async def test_r17_who_sends_frames_that_cost_time_lets_the_others_in_between_each(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("waifu_llm.server.connection._READ_FOR_S", 0.0)
+    loop, turns, over = asyncio.get_running_loop(), 0, False
+
+    def turn() -> None:
+        nonlocal turns
+        turns += 1
+        if not over:
+            loop.call_soon(turn)
+
+    async with serving() as running, raw_websocket(running.host, running.port) as raw:
+        loop.call_soon(turn)
+        payloads = [json.dumps({"type": "get_stats", "unique_request_id": n}).encode() for n in range(20)]
+        raw.send(*(frame(TEXT, payload) for payload in payloads))
+        before = turns
+        for n in range(20):
+            assert (await raw.hear_reply())["unique_request_id"] == n
+        assert turns - before >= 20
+        over = True
 
 
 # A bug of ours on the way of a text (R16).
