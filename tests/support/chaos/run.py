@@ -48,7 +48,7 @@ class ChaosRun:
         self._done: Counter[str] = Counter()
         self._trace: deque[str] = deque(maxlen=_TRACE)
         self._broken_at: list[str] = []
-        self._delta: dict[str, int] = {}
+        self.delta: dict[str, int] = {}
         self._orphans = 0
         self._figures: dict[str, str] = {}
 
@@ -69,7 +69,7 @@ class ChaosRun:
             finally:
                 await module.kill()
             await self._look_behind(module)
-        return self._tell()
+        return self.tell()
 
     async def _warm_up(self, world: World) -> None:
         """Every provider is installed and has worked once, so that what is counted then is no first time."""
@@ -81,7 +81,7 @@ class ChaosRun:
         self._began = time.monotonic()
 
     async def _storm(self, module: ChaosModule, world: World, upstream: Upstream) -> None:
-        faults, watch = Faults(module, world, upstream, self._note), Watch(module, world)
+        faults, watch = Faults(module, world, upstream, self.note), Watch(module, world)
         watching = asyncio.ensure_future(watch.run())
         actors: list[Coroutine[Any, Any, None]] = [self._client(world, number) for number in range(_CLIENTS)]
         actors.append(self._hurt(faults))
@@ -109,7 +109,7 @@ class ChaosRun:
             if not self._goes_on():
                 return
             (kind,) = rng.choices(names, weights)
-            self._note(f"client: {kind}")
+            self.note(f"client: {kind}")
             await self._guarded(KINDS[kind][1](world, f"{kind} {number}.{visit}", rng))
 
     async def _hurt(self, faults: Faults) -> None:
@@ -137,7 +137,7 @@ class ChaosRun:
         if len(self.ledger.breaches) > before and not self._broken_at:
             self._broken_at = list(self._trace)
 
-    def _note(self, what: str) -> None:
+    def note(self, what: str) -> None:
         self._done[what] += 1
         self._trace.append(f"{time.monotonic() - self._began:8.2f} s  {what}")
 
@@ -165,8 +165,8 @@ class ChaosRun:
             await visit.ended(*(visit.ask("unload", provider=provider) for provider in PROVIDERS))
 
     def _compare(self, before: Census, after: Census) -> None:
-        self._delta = {name: max(0, more) for name, more in after.beyond(before).items()}
-        for name, more in self._delta.items():
+        self.delta = {name: max(0, more) for name, more in after.beyond(before).items()}
+        for name, more in self.delta.items():
             if more:
                 self.ledger.breach(f"I6: {more} {name} more than before: {before} -> {after}")
         self._figures["memory of the core in use"] = f"{before.memory_mb:.0f} MiB before, {after.memory_mb:.0f} after"
@@ -213,7 +213,7 @@ class ChaosRun:
             if file.is_file() and file.stat().st_size < _LONGEST_CHECKED:
                 self.ledger.check_secrets(file.name, file.read_text("utf-8", "replace"))
 
-    def _tell(self) -> int:
+    def tell(self) -> int:
         """Print the table and the verdict."""
         tables = (("done", self._done), ("asked", self.ledger.done), ("ended", self.ledger.outcomes))
         for title, counter in tables:
@@ -223,7 +223,7 @@ class ChaosRun:
             say(f"figure {name:<44} {figure}")
         lost, double = self.ledger.lost, self.ledger.double
         kinds = ("fds", "tasks", "threads", "children")
-        deltas = [self._delta.get(kind, -1) for kind in kinds]
+        deltas = [self.delta.get(kind, -1) for kind in kinds]
         delta = "0" if not any(deltas) else "/".join(map(str, deltas))
         say(f"{lost} lost, {double} double, {self._orphans} orphans, fd/task/thread/child delta {delta}")
         if not self.ledger.breaches:

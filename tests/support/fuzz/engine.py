@@ -110,7 +110,7 @@ def run(target: Target, seconds: float) -> Result:
         try:
             batch()
         except Exception as error:
-            result.crash = (failing[-1], error)
+            result.crash = (_smaller(target, failing[-1], type(error)), error)
         else:
             _try_variants(target, [*made, *target.seeds.values()], rng, result, began + seconds)
     result.seconds = time.monotonic() - began
