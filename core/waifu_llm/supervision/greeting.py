@@ -2,11 +2,14 @@
 
 import asyncio
 import signal
-from typing import Any
+from typing import Any, Final
 
 from waifu_llm.errors import ModuleError, StartFailed
 from waifu_llm.supervision.channel import Channel
 from waifu_worker.wire import MAGIC, WIRE_VERSION, GatewayReady, Ready
+
+# A timer that is so late was held up: the machine slept or was frozen, or the loop was. Nobody is to blame for that.
+LATE_S: Final = 2.0
 
 
 class Greeting:
@@ -23,14 +26,26 @@ class Greeting:
 
     async def wait(self, limit_s: float) -> Ready | GatewayReady:
         """Return when it has greeted. Cancelling it is safe. Raises: StartFailed, or what it was refused with."""
+        self._limit(limit_s)
         try:
-            async with asyncio.timeout(limit_s):
-                greeting = await self._arrived
-        except TimeoutError as error:
-            raise self._failed(f"was not ready within {limit_s:g} s") from error
+            greeting = await self._arrived
+        finally:
+            self._timer.cancel()
         if self._channel.ended:
             raise self._failed("ended right after its greeting")
         return greeting
+
+    def _limit(self, limit_s: float) -> None:
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(limit_s, self._over, limit_s, loop.time() + limit_s)
+
+    def _over(self, limit_s: float, due: float) -> None:
+        if self._arrived.done():
+            return
+        if asyncio.get_running_loop().time() - due > LATE_S:
+            self._limit(limit_s)
+        else:
+            self._fail(self._failed(f"was not ready within {limit_s:g} s"))
 
     def said(self, message: Ready | GatewayReady) -> None:
         """Its `ready`; a second one means nothing."""

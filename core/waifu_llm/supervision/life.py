@@ -16,7 +16,7 @@ from waifu_llm.environment.model import Environment
 from waifu_llm.errors import ModuleError, OutOfMemory, WorkerCrashed
 from waifu_llm.log import WorkerLog
 from waifu_llm.supervision.channel import Channel
-from waifu_llm.supervision.greeting import Greeting, manner_of_death
+from waifu_llm.supervision.greeting import LATE_S, Greeting, manner_of_death
 from waifu_llm.supervision.jobs import LoadProgress
 from waifu_llm.supervision.process import Child, ChildEvents
 from waifu_llm.supervision.scales import Scales
@@ -26,8 +26,6 @@ _log = logging.getLogger(__name__)
 
 SILENCE_S: Final = 30.0
 WATCH_INTERVAL_S: Final = 5.0
-# A timer that is so late was held up: the machine slept or was frozen, or the loop was. Nobody is to blame for that.
-LATE_S: Final = 2.0
 
 M = TypeVar("M", bound=FromWorker | FromGateway)
 

@@ -22,9 +22,6 @@ _TASKS: Final = Path("/proc/self/task")
 if sys.platform == "linux":
     import resource
 
-    # The core's own, from before the first start: starts overlap, so that none may put back what it found.
-    _OWN_LIMITS: Final = resource.getrlimit(FILE_LOCKS)
-
 
 def adopt() -> None:
     """Make this process the parent of orphaned descendants (Linux; elsewhere the guardian alone finds them)."""
@@ -35,16 +32,31 @@ def adopt() -> None:
 @contextlib.contextmanager
 def marked(mark: int) -> Iterator[None]:
     """What is started first in this block bears the mark from its first instruction on (Linux)."""
-    if sys.platform != "linux":
-        yield
-        return
-    # Where the limit may not be changed (a container's rule) the environment's marker has to do.
-    with contextlib.suppress(OSError, ValueError):
-        resource.setrlimit(FILE_LOCKS, (mark, _OWN_LIMITS[1]))
+    if _OWN_LIMITS is not None:
+        _set_limits(mark, _OWN_LIMITS[1])
     try:
         yield
     finally:
-        resource.setrlimit(FILE_LOCKS, _OWN_LIMITS)
+        if _OWN_LIMITS is not None:
+            _set_limits(*_OWN_LIMITS)
+
+
+def _limits() -> tuple[int, int] | None:
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, ValueError):
+            return resource.getrlimit(FILE_LOCKS)
+    return None
+
+
+def _set_limits(soft: int, hard: int) -> None:
+    if sys.platform == "linux":
+        # Where it may not be changed (a sandbox that knows no such limit) the environment's marker has to do.
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(FILE_LOCKS, (soft, hard))
+
+
+# The core's own, from before the first start: starts overlap, so that none may put back what it found.
+_OWN_LIMITS: Final = _limits()
 
 
 def reap(group: int) -> bool:

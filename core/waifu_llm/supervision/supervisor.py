@@ -14,8 +14,9 @@ import msgspec
 from waifu_llm.errors import Busy, ModuleError, StartFailed, Unloaded, failure_of
 from waifu_llm.supervision.channel import Channel, ChannelFull
 from waifu_llm.supervision.exchange import Exchange, Exchanges
+from waifu_llm.supervision.greeting import LATE_S
 from waifu_llm.supervision.jobs import LoadProgress
-from waifu_llm.supervision.life import LATE_S, Life, OnProgress, Recipe
+from waifu_llm.supervision.life import Life, OnProgress, Recipe
 from waifu_llm.supervision.state import CrashLimit, WorkerState, check_move
 from waifu_worker.framing import LineTooLong, decode_from_worker
 from waifu_worker.wire import (

@@ -357,6 +357,21 @@ async def test_r13_a_cancel_that_a_sleeping_machine_held_up_kills_nobody(module:
     assert not process.ended
 
 
+async def test_r13_a_start_that_a_sleeping_machine_held_up_is_waited_for_once_more(module: WholeModule) -> None:
+    client = module.connect()
+    client.load("load")
+    process = await module.bench.spawn.next_process()
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualLoop)
+    loop.jump(3600.0)
+    await turns(20)
+    assert client.ends("load") == []
+    process.greet()
+    load = await process.next_sent(wire.Load)
+    process.say(wire.Done(id=load.id, models=()))
+    assert (await ended(client, "load"))["error"] == "SUCCESS"
+
+
 async def test_r13_the_time_of_day_moves_nothing(module: WholeModule, monkeypatch: pytest.MonkeyPatch) -> None:
     client = module.connect()
     process = await module.loaded(client)
