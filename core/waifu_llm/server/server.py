@@ -122,6 +122,7 @@ class Server:
                 server_header=None,
                 ping_interval=ping_interval,
                 open_timeout=self._timing.open_s,
+                ssl_handshake_timeout=None if context is None else self._timing.open_s,
                 ping_timeout=self._timing.ping_answer_s,
                 close_timeout=CLOSE_S,
                 logger=_socket_log,

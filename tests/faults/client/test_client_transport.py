@@ -288,6 +288,20 @@ async def enter(running: Serving) -> RawSocket:
     return raw
 
 
+async def test_c17_a_hundred_handshakes_in_one_moment_are_no_way_past_the_limit() -> None:
+    async with serving(limits=LimitSettings(connections=100)) as running, connected(running.url) as inside:
+        crowd = [RawSocket(*await asyncio.open_connection(running.host, running.port)) for _ in range(99)]
+        await until(lambda: len(running.server._arrivals) == 99, "all of them are there")
+        running.server._room = Room(10, 100)
+        for raw in crowd:
+            raw.send(request("Host: localhost"))
+        statuses = [await raw.status() for raw in crowd]
+        assert (statuses.count(101), statuses.count(503)) == (9, 90)
+        await alive(inside)
+        for raw in crowd:
+            raw.reset()
+
+
 def test_c17_where_few_files_may_be_open_clients_leave_some_for_the_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     for files in (64, 256, 1024, 65536):
         monkeypatch.setattr("waifu_llm.server.arrivals._most_files", lambda files=files: files)
