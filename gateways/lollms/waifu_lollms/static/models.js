@@ -21,6 +21,8 @@ export class Bindings {
 
     listed({ bindings, binding_name, error }) {
         this.bindings = list(bindings);
+        // Another server may have come back under this address, which has nothing selected.
+        if (binding_name === "" && this.current) this.selected("", "");
         if (typeof binding_name === "string") this.current = binding_name;
         // At first the question is which one; where somebody has answered it, it need not be asked.
         if (!this.asked && this.current) byId("binding-section").open = false;
