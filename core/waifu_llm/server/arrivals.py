@@ -37,10 +37,11 @@ class Room:
 
 
 def _most_files() -> int:
-    if sys.platform == "win32":
-        return sys.maxsize
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return sys.maxsize if soft == resource.RLIM_INFINITY else soft
+    if sys.platform != "win32":
+        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if soft != resource.RLIM_INFINITY:
+            return soft
+    return sys.maxsize
 
 
 class Arrivals:
