@@ -15,6 +15,7 @@ TABLE: list[tuple[type[ModuleError], ErrorCode, str | None]] = [
     (errors.InstallFailed, ErrorCode.UNEXPECTED, "install_failed"),
     (errors.StartFailed, ErrorCode.UNEXPECTED, "start_failed"),
     (errors.WorkerCrashed, ErrorCode.UNEXPECTED, "worker_crashed"),
+    (errors.OutOfMemory, ErrorCode.UNEXPECTED, "out_of_memory"),
     (errors.ProviderDown, ErrorCode.UNEXPECTED, "provider_down"),
     (errors.Busy, ErrorCode.UNEXPECTED, "busy"),
     (errors.Closing, ErrorCode.INTERRUPT, "closing"),

@@ -100,7 +100,7 @@ async def bench(make: MakeBench) -> Bench:
 
 async def test_it_is_started_told_its_line_and_announced_once_it_greets(bench: Bench) -> None:
     process = await bench.started()
-    assert process.argv == ["env/python", "-I", "seed"]
+    assert process.argv == ["env/gate/python", "-I", "seed"]
     assert TOKEN not in str(process.argv) + str(process.env)
     assert bench.gateway.state is WorkerState.STARTING
     assert bench.gateway.stats().address is None
