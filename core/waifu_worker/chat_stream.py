@@ -219,7 +219,7 @@ def _usage(value: object) -> Usage | None:
     """Token counts where they are what they should be; a service's slip there costs no answer."""
     try:
         counts = msgspec.convert(value, _Counts)
-    except msgspec.ValidationError:
+    except (msgspec.ValidationError, UnicodeError):  # the latter for a name with half a surrogate pair in it
         return None
     total = counts.prompt_tokens + counts.completion_tokens
     return Usage(

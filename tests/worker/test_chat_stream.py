@@ -91,6 +91,7 @@ def test_a_reason_that_is_a_failure_fails(reason: str) -> None:
         ({"prompt_tokens": 1, "completion_tokens": 2}, (1, 2, 3)),
         ({"prompt_tokens": 1}, (1, 0, 1)),
         ({"prompt_tokens": "1"}, None),
+        ({"\ud800": 1, "prompt_tokens": 1}, None),
         ({}, None),
         (7, None),
         (None, None),
