@@ -131,6 +131,7 @@ async def test_w11_a_worker_that_does_not_read_is_busy_and_others_are_served(
     prompt = "x" * MIB
     async with connect(url) as llm, connect(url) as other:
         await llm.load("fake")
+        (worker,) = (await llm.stats()).workers
         await other.load("fake", base_url="elsewhere")
         heard: list[str] = []
         deaf = asyncio.ensure_future(_read(llm.stream("x", model_id="deaf=1"), heard))
@@ -148,6 +149,9 @@ async def test_w11_a_worker_that_does_not_read_is_busy_and_others_are_served(
             async with bounded():
                 await asyncio.wait({task})
         assert isinstance(deaf.exception(), LLMError)
+        async with bounded():
+            while worker.pid in [one.pid for one in (await llm.stats()).workers]:
+                pass
         assert await generated(llm, "echo") == "hello"
 
 
