@@ -279,7 +279,7 @@ class UnloadDone(Outcome, frozen=True, kw_only=True, tag="unload_done"):
 
 
 class WorkerStats(msgspec.Struct, frozen=True):
-    """One worker or gateway. Memory in bytes (the process and its children), uptime in seconds.
+    """One worker or gateway. Memory in bytes: the process and its children when weighed last. Uptime in seconds.
 
     `kind`: worker or gateway; `address`: where a gateway listens, None for a worker and for one that is not ready.
     """
