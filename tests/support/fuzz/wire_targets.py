@@ -32,7 +32,8 @@ from waifu_worker.wire import Done
 
 add_import_roots()
 
-from waifu_ollama.lines import AnswerReader as OllamaReader  # noqa: E402 - its root is added above
+from waifu_novelai.events import TokenReader  # noqa: E402 - their roots are added above
+from waifu_ollama.lines import AnswerReader as OllamaReader  # noqa: E402
 
 _SHORT_LIMIT: Final = 200
 _TOKEN: Final = "a token of this run"
@@ -102,14 +103,15 @@ def _wire_messages(data: bytes) -> None:
 
 
 def _server_sent_events(data: bytes) -> None:
-    """The events do not depend on how the bytes come; a reader of answers ends with text or with a failure."""
+    """The events do not depend on how the bytes come; readers of answers end with text or with a failure."""
     one, many = EventSplitter(), EventSplitter()
     whole = [*one.feed(data[1:]), *one.finish()]
     assert [event for piece in pieces(data) for event in many.feed(piece)] + many.finish() == whole
-    reader = ChatReader(_UPSTREAM, "m")
-    texts = [text for piece in pieces(data) if not reader.over for text in reader.feed(piece)]
-    texts += [] if reader.over else reader.end()
-    assert all(texts)
+    reader, novelai = ChatReader(_UPSTREAM, "m"), TokenReader(_UPSTREAM, "m")
+    for one_of_both in (reader, novelai):
+        texts = [text for piece in pieces(data) if not one_of_both.over for text in one_of_both.feed(piece)]
+        texts += [] if one_of_both.over else one_of_both.end()
+        assert all(texts)
     _ends(reader)
 
 
