@@ -192,6 +192,27 @@ async def test_r3_a_load_that_is_interrupted_in_any_stage_ends_once_and_another_
     assert len(client.ends("l")) == 1
 
 
+@pytest.mark.virtual_time
+@pytest.mark.parametrize("end", ["interrupt", "timeout"])
+async def test_r3_how_far_a_load_is_that_has_ended_already_is_told_nobody(tmp_path: Path, end: str) -> None:
+    module = WholeModule(tmp_path)
+    client = module.connect()
+    client.load("l", progress=True)
+    process = await module.bench.spawn.next_ready()
+    load = await process.next_sent(wire.Load)
+    if end == "interrupt":
+        client.say("interrupt", "i", target_request_id="l")
+    else:
+        await asyncio.sleep(15)
+    cancel = await process.next_sent(wire.Cancel)
+    assert cancel.id == load.id
+    # It had not read the cancel yet.
+    process.say(wire.Progress(id=load.id, stage="model", detail="m", fraction=0.5))
+    await turns(_LATE)
+    assert client.heard("l")[-1]["type"] == "load_done"
+    await module.end()
+
+
 async def work(module: WholeModule, processes: list[FakeProcess]) -> None:
     """All workers, those that start meanwhile too, do what they are asked, until nobody asks any more."""
     for _ in range(4):

@@ -84,6 +84,8 @@ class FakeProcess:
         if not self.ended:
             self.ended = True
             self._over.set()
+            # What stops it waits for its end, however it comes.
+            self.stoppable.set()
             self._events.exited(returncode)
 
 

@@ -20,7 +20,6 @@ from waifu_llm.server import Server
 from waifu_worker import wire
 
 KEY = "the-key-that-every-load-of-this-test-has"
-USER = [{"role": "user", "content": "hi"}]
 
 
 class FakeSocket:
@@ -83,8 +82,10 @@ class FakeClient:
         self.say("load", request_id, provider=provider, api_key=KEY, **fields)
 
     def generate(self, request_id: str, *, timeout_ms: int | None = None, **fields: Any) -> None:
+        """Its prompt is its id."""
         params = {"model_id": "m", "timeout_ms": timeout_ms}
-        self.say("generate", request_id, messages=USER, params=params, **fields)
+        messages = [{"role": "user", "content": request_id}]
+        self.say("generate", request_id, messages=messages, params=params, **fields)
 
     def vanish(self) -> None:
         """As when its machine loses power and the system notices."""

@@ -66,9 +66,9 @@ class Exchanges:
         return exchange is not None
 
     def progress(self, message: Progress) -> bool:
-        """How far a load is."""
+        """How far a load is; of a cancelled one nobody hears any more."""
         exchange = self._pending.get(message.id)
-        if exchange is not None:
+        if exchange is not None and not exchange.cancelled:
             exchange.progress(message)
         return exchange is not None
 
