@@ -76,6 +76,7 @@ ROWS: Final[dict[str, list[str]]] = {
         f"{_DESCENDANTS}test_w14_what_a_living_worker_keeps_in_the_background_outlives_another_worker",
         f"{_DESCENDANTS}test_w14_an_orphan_that_starts_others_as_it_is_killed_leaves_none",
         f"{_DESCENDANTS}test_w14_a_descendant_that_cannot_be_killed_at_once_holds_nobody_up",
+        f"{_DESCENDANTS}test_w14_without_the_kernels_lists_of_children_all_processes_are_looked_at",
         f"{_DESCENDANTS}test_w14_adopted_ones_that_end_by_themselves_are_no_zombies_while_their_worker_lives",
     ],
     "W15": [
@@ -114,6 +115,10 @@ ROWS: Final[dict[str, list[str]]] = {
         f"{_PIPES}test_w23_a_worker_that_closes_its_input_and_stays_is_ended_with_one_line",
         f"{_LOADS}test_a_worker_that_dies_right_after_its_greeting_fails_the_load",
     ],
+    "R7": [
+        f"{_DESCENDANTS}test_r7_a_guardian_that_does_not_come_up_fails_the_spawn_and_the_next_one_tries_again",
+        f"{_DESCENDANTS}test_r7_a_core_that_ends_while_its_guardian_comes_up_leaves_none",
+    ],
     "R10": [
         f"{_DESCENDANTS}"
         "test_r10_a_descendant_without_variables_in_its_own_session_does_not_outlive_a_core_that_is_killed",
@@ -126,6 +131,7 @@ ROWS: Final[dict[str, list[str]]] = {
         f"{_ROWS}test_r13_a_start_that_a_sleeping_machine_held_up_is_waited_for_once_more",
         f"{_ROWS}test_r13_the_time_of_day_moves_nothing",
     ],
+    "R16": [f"{_ROWS}test_r16_an_error_of_ours_with_one_message_loses_none_of_those_behind_it"],
     "R17": [
         f"{_WATCHDOG}test_r17_a_loop_that_is_held_up_is_told_with_the_functions_and_no_values",
         f"{_WATCHDOG}test_r17_a_process_that_stood_still_as_a_whole_is_not_told",

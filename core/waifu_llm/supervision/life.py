@@ -136,7 +136,8 @@ class Life(Generic[M]):
         argv = [str(environment.python), "-I", str(environment.seed)]
         nice = recipe.settings.nice if self.is_limited else 0
         self.channel.attach(await recipe.spawn(argv, recipe.environ, self.channel, nice))
-        recipe.scales.put(self)
+        if not self._over:
+            recipe.scales.put(self)
         if first is not None:
             self.channel.send(first)
         greeting = await self._greeting.wait(recipe.settings.start_s)
@@ -201,6 +202,7 @@ class Life(Generic[M]):
             self.kill(f"was ended because it gave no sign of life for {SILENCE_S:g} s")
 
     def _stop_watching(self) -> None:
+        self._recipe.scales.take(self)
         if self._watch is not None:
             self._watch.cancel()
             self._watch = None
@@ -227,7 +229,6 @@ class Life(Generic[M]):
             return
         self._over = True
         self._stop_watching()
-        self._recipe.scales.take(self)
         what = self._kill_reason or manner_of_death(returncode)
         if self.error is OutOfMemory:
             self._greeting.refused(OutOfMemory(f"{self._who} {what}{self.channel.details()}"))

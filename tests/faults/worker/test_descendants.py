@@ -15,7 +15,7 @@ import pytest
 from support.children import ENV, Events, python
 from support.waiting import until, wait_gone
 
-from waifu_llm.supervision import guard
+from waifu_llm.supervision import guard, orphans
 from waifu_llm.supervision.process import Processes
 
 CORE = Path(__file__).resolve().parents[3] / "core"
@@ -187,3 +187,38 @@ async def test_r7_a_guardian_that_does_not_come_up_fails_the_spawn_and_the_next_
             assert "guardian" in str(ends[0])
     monkeypatch.setattr(guard, "GREETING_S", 60.0)
     assert (await processes.run(python("pass"), env=ENV)).returncode == 0
+
+
+async def test_r7_a_core_that_ends_while_its_guardian_comes_up_leaves_none(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    interpreter, up = tmp_path / "python", tmp_path / "up"
+    interpreter.write_text(f"#!/bin/sh\necho $$ > {up}.new && mv {up}.new {up}\nexec sleep 600\n")
+    interpreter.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(interpreter))
+    async with Processes() as processes:
+        spawning = asyncio.ensure_future(processes.spawn(["/bin/true"], ENV, Events()))
+        await until(up.exists, "the guardian is being started")
+    await asyncio.wait({spawning})
+    assert spawning.cancelled()
+    wait_gone([int(up.read_text())])
+
+
+async def test_w14_without_the_kernels_lists_of_children_all_processes_are_looked_at(
+    processes: Processes, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(orphans, "_TASKS", tmp_path / "nowhere")
+    events = Events()
+    child = await processes.spawn(python(LEAVES.format(forks=2, session=True, env={}) + READS), ENV, events)
+    left = int(await events.line())
+    await child.stop()
+    await until(lambda: is_no_child(left), "what it left has ended")
+
+
+async def test_where_marks_may_not_be_set_workers_start_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr("waifu_llm.supervision.orphans.resource.setrlimit", refused)
+    async with Processes() as processes:
+        assert (await processes.run(python("pass"), env=ENV)).returncode == 0

@@ -13,6 +13,8 @@ from support.whole_module import FakeClient, WholeModule, turns
 from waifu_llm import log
 from waifu_llm.supervision import life
 from waifu_llm.supervision.channel import BAD_LINES, BAD_LINES_WINDOW_S
+from waifu_llm.supervision.life import Life
+from waifu_llm.supervision.supervisor import Supervisor
 from waifu_worker import wire
 
 pytestmark = pytest.mark.virtual_time
@@ -314,6 +316,33 @@ async def test_w21_what_a_process_that_was_replaced_still_says_is_nobodys(module
     process.say(wire.Chunk(id=request, text="new"), wire.Done(id=request))
     assert (await ended(client, "g"))["error"] == "SUCCESS"
     assert client.text("g") == "new"
+
+
+# R16: an error of ours.
+
+
+async def test_r16_an_error_of_ours_with_one_message_loses_none_of_those_behind_it(
+    module: WholeModule, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = module.connect()
+    process = await module.loaded(client)
+    request = await module.generating(client, process, "g", stream=True)
+    received = Supervisor.received
+
+    def broken(supervisor: Supervisor, life: Life[wire.FromWorker], message: wire.FromWorker) -> None:
+        if isinstance(message, wire.Progress):
+            raise ZeroDivisionError
+        received(supervisor, life, message)
+
+    monkeypatch.setattr(Supervisor, "received", broken)
+    process.say(
+        wire.Progress(id=request, stage="model", detail="fatal"),
+        wire.Chunk(id=request, text="heard"),
+        wire.Done(id=request),
+    )
+    assert (await ended(client, "g"))["error"] == "SUCCESS"
+    assert client.text("g") == "heard"
+    assert "ZeroDivisionError" in caplog.text
 
 
 # R13: time that jumps.
