@@ -14,7 +14,7 @@ from support.chaos.ledger import Ledger, Plan
 from support.chaos.visit import Visit
 from support.report import say
 
-_PAUSE_S = 0.005
+_PAUSE_S = 0.001
 
 
 async def _live(url: str) -> dict[str, list[float]]:
