@@ -46,7 +46,7 @@ MODELS_S: Final = 0.95
 _LATE: Final = Failure(ErrorCode.TIMEOUT, "the model list did not come in time; ask again", Reason.PROVIDER_TIMEOUT)
 # A client that sends without pause must not keep the loop from the others.
 _READ_IN_ONE_GO: Final = 32
-_READ_FOR_S: Final = 0.005
+_READ_FOR_S: Final = 0.002
 _TOO_BIG: Final = 1009
 
 _log = logging.getLogger(__name__)

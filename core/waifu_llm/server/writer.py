@@ -15,6 +15,8 @@ from waifu_llm.outbox import Outbox
 # How long a client may take to answer a close frame before its socket is cut.
 CLOSE_S: Final = 2.0
 _TRY_AGAIN_LATER: Final = 1013
+# A client for whom thousands of messages wait must not keep the loop from the others.
+_WRITE_FOR_S: Final = 0.002
 
 _log = logging.getLogger(__name__)
 
@@ -98,10 +100,14 @@ class Writer:
 
     async def _write_batch(self, batch: list[bytes]) -> None:
         self._watch_progress()
+        begun = self._loop.time()
         try:
             for frame in batch:
                 await write_text(self._socket, frame)
                 self._frames_written += 1
+                if self._loop.time() - begun >= _WRITE_FOR_S:
+                    await asyncio.sleep(0)
+                    begun = self._loop.time()
         finally:
             self._stop_watching()
 

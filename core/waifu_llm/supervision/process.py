@@ -24,6 +24,7 @@ from waifu_llm.supervision.screen import Screen
 _log = logging.getLogger(__name__)
 
 STEP_S: Final = 2.0
+_READ_BYTES: Final = 8 * 1024
 TAIL_BYTES: Final = 64 * 1024
 _REAP_TRIES: Final = 40
 _REAP_PAUSE_S: Final = 0.05
@@ -88,6 +89,9 @@ class _Process(asyncio.SubprocessProtocol):
         assert isinstance(transport, asyncio.SubprocessTransport)
         self._transport = transport
         self.pid = transport.get_pid()
+        for fd in (1, 2):
+            # On Unix asyncio's own bound of one read: a full pipe of short lines would keep the loop from all others.
+            setattr(transport.get_pipe_transport(fd), "max_size", _READ_BYTES)  # noqa: B010 - it has no type
 
     def pipe_data_received(self, fd: int, data: bytes) -> None:
         if fd == 1:
