@@ -114,6 +114,7 @@ ROWS: Final[dict[str, list[str]]] = {
         f"{_FLOODS}test_r17_what_costs_time_is_read_again_only_after_a_few_times_that_time",
         f"{_FLOODS}test_r17_what_could_not_be_read_is_tried_again",
         f"{_FLOODS}test_r17_a_flood_of_questions_is_answered_from_what_was_read_last",
+        f"{_FLOODS}test_r17_for_whom_thousands_of_messages_wait_the_others_do_not",
         f"{_FLOODS}test_r17_who_sends_frames_that_cost_time_lets_the_others_in_between_each",
     ],
     "S1": [

@@ -6,7 +6,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from support.fake_pool import FakePool
+from support.fake_pool import FakeLoaded, FakePool
 from support.peer import connected
 from support.pool_bench import MakeBench
 from support.raw_frames import TEXT, frame, raw_websocket
@@ -84,27 +84,48 @@ class CountingPool(FakePool):
         return super().environments()
 
 
+class Turns:
+    """Counts the turns of the loop, until it is over."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.over = False
+        self._turn()
+
+    def _turn(self) -> None:
+        self.count += 1
+        if not self.over:
+            asyncio.get_running_loop().call_soon(self._turn)
+
+
+async def test_r17_for_whom_thousands_of_messages_wait_the_others_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("waifu_llm.server.writer._WRITE_FOR_S", 0.0)
+    async with serving() as running, connected(running.url) as peer:
+        running.pool.last = FakeLoaded("echo")
+        await peer.generate("g")
+        generation = await running.pool.generations.get()
+        turns = Turns()
+        for n in range(100):
+            generation.chunk(f"{n} ")
+        text = "".join([(await peer.hear())["chunk"] for _ in range(100)])
+        turns.over = True
+    assert text == "".join(f"{n} " for n in range(100))
+    assert turns.count >= 100
+
+
 async def test_r17_who_sends_frames_that_cost_time_lets_the_others_in_between_each(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("waifu_llm.server.connection._READ_FOR_S", 0.0)
-    loop, turns, over = asyncio.get_running_loop(), 0, False
-
-    def turn() -> None:
-        nonlocal turns
-        turns += 1
-        if not over:
-            loop.call_soon(turn)
-
+    turns = Turns()
     async with serving() as running, raw_websocket(running.host, running.port) as raw:
-        loop.call_soon(turn)
         payloads = [json.dumps({"type": "get_stats", "unique_request_id": n}).encode() for n in range(20)]
         raw.send(*(frame(TEXT, payload) for payload in payloads))
-        before = turns
+        before = turns.count
         for n in range(20):
             assert (await raw.hear_reply())["unique_request_id"] == n
-        assert turns - before >= 20
-        over = True
+        assert turns.count - before >= 20
+        turns.over = True
 
 
 # A bug of ours on the way of a text (R16).
