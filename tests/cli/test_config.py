@@ -169,6 +169,8 @@ def test_variables_of_others_are_nobodys_business(root: Path) -> None:
         ("[server]\nport = false", "FILE, line 2: port: false is not a port, a whole number from 0 to 65535"),
         ("[server]\nhost = ''", "FILE, line 2: host: '' is not an address or a name"),
         ("[limits]\nrunning = 0", "FILE, line 2: running: 0 is not a whole number from 1"),
+        ("[workers]\nmemory_mb = -1", "FILE, line 2: memory_mb: -1 is not a whole number from 0"),
+        ("[workers]\nnice = 20", "FILE, line 2: nice: 20 is not a whole number from 0 to 19"),
         ("[server]\nallow_origin = [\n'a',\n3]", "FILE, line 2: allow_origin: ['a', 3] is not a list of texts"),
         ("[server]\ntls_key = 4", "FILE, line 2: tls_key: 4 is not a text"),
         ("[provider]\nopenai = 1", "FILE, line 2: provider.openai must be a section of its own, [provider.NAME]"),
