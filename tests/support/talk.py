@@ -18,9 +18,10 @@ USER = [{"role": "user", "content": "hi"}]
 PARAMS: dict[str, Any] = {"model_id": "m"}
 
 
-def spoken(reply: AnyReply | None) -> dict[str, Any]:
+def spoken(reply: AnyReply | list[Effect] | None) -> dict[str, Any]:
     """A reply as a client reads it."""
     assert reply is not None
+    assert not isinstance(reply, list), "not a reply but what ends its request"
     read: dict[str, Any] = json.loads(encode_reply(reply))
     return read
 
