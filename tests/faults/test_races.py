@@ -263,6 +263,46 @@ async def test_r3_what_is_interrupted_while_it_waits_for_a_place_never_reaches_t
 
 
 @pytest.mark.virtual_time
+async def test_r6_a_load_that_comes_while_an_unload_still_stops_the_worker_is_not_ended_by_it(tmp_path: Path) -> None:
+    module = WholeModule(tmp_path)
+    client = module.connect()
+    client.load("first")
+    old = await module.bench.spawn.next_ready()
+    await old.next_sent(wire.Load)
+    old.stoppable.clear()
+    client.say("unload", "u", provider="fake")
+    await turns(_LATE)
+    client.load("second")
+    client.load("third", num_ctx=2)
+    await turns(_LATE)
+    old.stoppable.set()
+    await work(module, [old])
+    assert [end["error"] for end in client.ends("first")] == ["INTERRUPT"]
+    assert [end["error"] for end in client.ends("second")] == ["SUCCESS"]
+    assert [end["error"] for end in client.ends("third")] == ["SUCCESS"]
+    await module.end()
+    assert module.at_rest
+
+
+@pytest.mark.virtual_time
+async def test_r6_a_load_behind_an_unload_that_cut_a_start_short_begins_a_new_one(tmp_path: Path) -> None:
+    module = WholeModule(tmp_path)
+    client = module.connect()
+    module.bench.environments.ready.clear()
+    client.load("first")
+    await turns(_LATE)
+    client.say("unload", "u", provider="fake")
+    client.load("second")
+    await turns(_LATE)
+    module.bench.environments.ready.set()
+    await work(module, [])
+    assert len(client.ends("first")) == 1
+    assert [end["error"] for end in client.ends("second")] == ["SUCCESS"]
+    await module.end()
+    assert module.at_rest
+
+
+@pytest.mark.virtual_time
 async def test_r4_a_cancel_names_its_request_and_one_that_comes_too_late_hits_nobody(tmp_path: Path) -> None:
     module = WholeModule(tmp_path)
     client = module.connect()

@@ -37,6 +37,7 @@ class Context:
         self._loop = asyncio.get_running_loop()
         self._loaded_on: Channel[FromWorker] | None = None
         self._loading: asyncio.Task[None] | None = None
+        self._loading_since = 0
         self._refreshing: asyncio.Task[None] | None = None
         self._waiters: Counter[asyncio.Task[None]] = Counter()
         self._listeners: set[OnProgress] = set()
@@ -71,7 +72,10 @@ class Context:
             return
         if on_progress is not None:
             self._listeners.add(on_progress)
-        if self._loading is None or self._loading.done():
+        # One that began before a stop ends with it, perhaps only when that is over: who comes later is not in it.
+        is_doomed = self._loading_since != self.supervisor.stops
+        if self._loading is None or self._loading.done() or is_doomed:
+            self._loading_since = self.supervisor.stops
             self._loading = self._loop.create_task(self._load(by_load=by_load))
             # All who wait may leave before its end.
             self._loading.add_done_callback(_look_at)
@@ -83,7 +87,8 @@ class Context:
             # Who still has to hear the end of a load before this one does not wait for this one.
             if self._waiters[loading] == 1 and not loading.done():
                 loading.cancel()
-                self._loading = None
+                if self._loading is loading:
+                    self._loading = None
             raise
         finally:
             self._waiters[loading] -= 1

@@ -43,6 +43,7 @@ class Supervisor:
         self.manifest = recipe.manifest
         self.settings = recipe.settings
         self.restarts = 0
+        self.stops = 0
         self.ready_since: float | None = None
         self._recipe = recipe
         self._on_restart = on_restart
@@ -270,6 +271,7 @@ class Supervisor:
         It begins with the call, not with the first await: what is asked of the worker after it belongs to the next one.
         """
         self._exchanges.fail_all(error)
+        self.stops += 1
         if self._state in {WorkerState.STARTING, WorkerState.READY}:
             self._failure = error
             self._move(WorkerState.STOPPING)
