@@ -47,6 +47,18 @@ async def test_the_last_words_of_a_dying_child_are_heard_before_its_end(processe
     assert (len(events.out), events.err) == (50000, b"why")
 
 
+async def test_what_a_child_wrote_is_heard_in_its_order_however_it_ends(processes: Processes) -> None:
+    """W1, I2: what was read but not handed on yet when a child ended came after what its pipe still held."""
+    said = "".join(f"line {number}\n" for number in range(5000)).encode()
+    program = "import os, sys\nos.write(1, b''.join(b'line %d\\n' % n for n in range(5000)))\nos._exit(7)"
+    events = Events()
+    child = await processes.spawn(python(program), ENV, events)
+    # Not awaited: the loop finds a full pipe and the end at once.
+    wait_gone([child.pid])
+    assert await events.end() == 7
+    assert bytes(events.out) == said
+
+
 async def test_a_child_that_ignores_the_end_of_input_and_term_is_killed(processes: Processes) -> None:
     events = Events()
     child = await processes.spawn(

@@ -114,7 +114,9 @@ class _Process(asyncio.SubprocessProtocol):
         self._signal_group(_KILL)
         self._gone.set()
         self._forget(self)
-        # What a dying process wrote last lies in the pipe still: let the loop read it before its end is told.
+        # What a dying process wrote last lies in the pipe still. What was read of it comes before `_tell_exit`, which
+        # reads the rest: a piece that the loop would read in between would come after the rest.
+        self._pause_reading()
         asyncio.get_running_loop().call_soon(self._tell_exit, self._transport.get_returncode() or 0)
 
     def _tell_exit(self, returncode: int) -> None:
@@ -123,6 +125,12 @@ class _Process(asyncio.SubprocessProtocol):
         if self._transport is not None:
             self._transport.close()
             self._transport = None
+
+    def _pause_reading(self) -> None:
+        for fd in (1, 2):
+            pipe = self._transport.get_pipe_transport(fd) if self._transport is not None else None
+            if isinstance(pipe, asyncio.ReadTransport) and not pipe.is_closing() and sys.platform != "win32":
+                pipe.pause_reading()
 
     def _drain(self) -> None:
         """Read what is left in the pipes, without waiting: a survivor may hold their other end for ever."""
