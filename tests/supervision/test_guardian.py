@@ -21,6 +21,20 @@ STUBBORN = (
     "import signal, sys; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); sys.stdin.read()"
 )
 
+# What a core is while it starts a child, with a guardian that is told meanwhile to clean up.
+CORE_AT_A_START = """
+import resource, subprocess, sys
+guardian = subprocess.Popen(
+    [sys.executable, "-I", "-S", sys.argv[1]], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+)
+guardian.stdin.write(sys.argv[2] + "\\n")
+guardian.stdin.flush()
+guardian.stdout.readline()
+resource.setrlimit(10, (int(sys.argv[3]), resource.getrlimit(10)[1]))
+guardian.stdin.close()
+print(guardian.wait(), "alive")
+"""
+
 
 @contextmanager
 def carrier(marker: str) -> Iterator["subprocess.Popen[str]"]:
@@ -50,8 +64,15 @@ def test_only_the_processes_of_its_own_run_are_found(marker: str) -> None:
 
 def test_whatever_carries_the_marker_is_killed(marker: str) -> None:
     with carrier(marker) as process:
-        guardian.kill_carriers(marker)
+        guardian.kill_carriers(marker, core=0)
         assert process.wait(WAIT_S) == -9
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nothing bears a mark")
+def test_a_core_that_bears_a_mark_of_its_own_run_is_spared(marker: str) -> None:
+    argv = [sys.executable, "-c", CORE_AT_A_START, guardian.__file__, marker, str(guardian.first_mark(marker))]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=WAIT_S, check=False)
+    assert (done.returncode, done.stdout) == (0, "0 alive\n"), done.stderr
 
 
 def test_it_says_that_it_watches_and_kills_when_its_input_ends(

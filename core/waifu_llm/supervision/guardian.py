@@ -86,12 +86,15 @@ def _carriers_by_ps(marker: str) -> list[int]:
     return found
 
 
-def kill_carriers(marker: str) -> None:
-    """SIGKILL every carrier until two scans in a row find none, for `LIMIT_S` at most."""
+def kill_carriers(marker: str, core: int) -> None:
+    """SIGKILL every carrier until two scans in a row find none, for `LIMIT_S` at most.
+
+    Never the core: while it starts a child it bears that child's mark, and a start may be cut short by its stop.
+    """
     end = time.monotonic() + LIMIT_S
     clean = 0
     while clean < 2 and time.monotonic() < end:
-        found = [pid for pid in carriers(marker) if pid != os.getpid()]
+        found = [pid for pid in carriers(marker) if pid not in (os.getpid(), core)]
         clean = 0 if found else clean + 1
         for pid in found:
             with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -103,12 +106,13 @@ def main() -> None:
     """Wait for the core's end, then clean up behind it."""
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         signal.signal(getattr(signal, name), signal.SIG_IGN)
+    core = os.getppid()
     marker = sys.stdin.readline(LONGEST_MARKER).strip()
     if marker:
         sys.stdout.write(GREETING.decode())
         sys.stdout.flush()
         sys.stdin.read()
-        kill_carriers(marker)
+        kill_carriers(marker, core)
 
 
 if __name__ == "__main__":

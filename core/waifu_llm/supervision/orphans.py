@@ -4,12 +4,13 @@ A mark (see `guardian`) stays with a descendant whatever it does to its variable
 core has its own, so that what a living worker keeps in the background is left alone when another one ends.
 """
 
+import asyncio
 import contextlib
 import ctypes
 import os
 import signal
 import sys
-from collections.abc import Iterator, Set
+from collections.abc import Set
 from pathlib import Path
 from typing import Final
 
@@ -29,16 +30,14 @@ def adopt() -> None:
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-@contextlib.contextmanager
-def marked(mark: int) -> Iterator[None]:
-    """What is started first in this block bears the mark from its first instruction on (Linux)."""
+def mark_next_start(mark: int) -> None:
+    """What is started in this turn of the loop bears the mark from its first instruction on (Linux).
+
+    asyncio forks before its first wait; from the next turn on this process itself bears none, nor what it starts then.
+    """
     if _OWN_LIMITS is not None:
         _set_limits(mark, _OWN_LIMITS[1])
-    try:
-        yield
-    finally:
-        if _OWN_LIMITS is not None:
-            _set_limits(*_OWN_LIMITS)
+        asyncio.get_running_loop().call_soon(_set_limits, *_OWN_LIMITS)
 
 
 def _limits() -> tuple[int, int] | None:
@@ -55,7 +54,7 @@ def _set_limits(soft: int, hard: int) -> None:
             resource.setrlimit(FILE_LOCKS, (soft, hard))
 
 
-# The core's own, from before the first start: starts overlap, so that none may put back what it found.
+# The core's own, from before the first start.
 _OWN_LIMITS: Final = _limits()
 
 

@@ -331,16 +331,16 @@ class Processes:
         self._starting += 1
         process = None
         try:
-            with orphans.marked(mark):
-                _, process = await asyncio.get_running_loop().subprocess_exec(
-                    lambda: _Process(events, mark, self._forget),
-                    *argv,
-                    env={**env, guardian.VARIABLE: self._marker},
-                    stdin=streams[0],
-                    stderr=streams[1],
-                    start_new_session=True,
-                    creationflags=_CREATION_FLAGS | (_BELOW_NORMAL if nice else 0),
-                )
+            orphans.mark_next_start(mark)
+            _, process = await asyncio.get_running_loop().subprocess_exec(
+                lambda: _Process(events, mark, self._forget),
+                *argv,
+                env={**env, guardian.VARIABLE: self._marker},
+                stdin=streams[0],
+                stderr=streams[1],
+                start_new_session=True,
+                creationflags=_CREATION_FLAGS | (_BELOW_NORMAL if nice else 0),
+            )
             if process.runs:
                 self._children.add(process)
         finally:
