@@ -21,6 +21,7 @@ from support.chaos.module import ChaosModule
 from support.chaos.visit import Visit
 from support.report import percentile, say
 
+_TESTS: Final = Path(__file__).resolve().parents[2]
 _SAMPLE_S: Final = 0.05
 _QUIET_S: Final = 1.0
 _AT_ONCE: Final = 50
@@ -165,6 +166,7 @@ class Load:
             "-m",
             "support.load.neighbour",
             self._module.url,
+            cwd=_TESTS,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             limit=2**24,
