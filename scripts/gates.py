@@ -21,7 +21,8 @@ BUILD = ROOT / "build" / "test"
 TYPESCRIPT = ROOT / "clients" / "typescript"
 SHIPPED = ("core", "workers", "gateways", "scripts")
 LARGE_MB = 300
-PARALLEL = str(max(2, min(4, os.cpu_count() or 2)))
+# Twice the cores: much of the time is spent waiting for other processes.
+PARALLEL = str(max(4, min(8, 2 * (os.cpu_count() or 2))))
 
 
 @dataclass(slots=True)

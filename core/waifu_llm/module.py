@@ -12,7 +12,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Self
 
 if sys.platform != "win32":
     import resource
@@ -44,11 +44,13 @@ _log: Final = logging.getLogger(__name__)
 @dataclass(frozen=True, slots=True)
 class Announce:
     """Who is told what listens: the module's URL, and the name and address of each gateway, again where it was started
-    again. Gateways are started where somebody wants to be told of them.
+    again. Gateways are started where somebody wants to be told of them. `stopping` is told that the stop has begun, and
+    the exit code.
     """
 
     module: Callable[[str], None]
     gateway: Callable[[str, str], None] | None = None
+    stopping: Callable[[int], None] | None = None
 
 
 @asynccontextmanager
@@ -101,8 +103,7 @@ async def run_module(
     """Serve until told to stop; returns the exit code (0, or 130 after Ctrl-C).
 
     Without `stop` it is a program's whole work: it can be found through its run file, handles SIGTERM, SIGHUP and
-    Ctrl-C itself, of which the first drains and a second Ctrl-C ends it now, and ends the process within
-    `LAST_RESORT_S` after it was told to stop.
+    Ctrl-C itself, of which the first drains and a second Ctrl-C ends it now.
     Raises: ModuleError where it cannot listen.
     """
     redactor = redactor or Redactor()
@@ -112,7 +113,7 @@ async def run_module(
     stopping = stop or asyncio.Event()
     told_by = _signals(stopping) if stop is None else contextlib.nullcontext(_Told())
     with told_by as told, watching(asyncio.get_running_loop()):
-        end = _End(told, program=stop is None)
+        end = _End(told, announce)
         async with (
             end.in_time(),
             running_pool(
@@ -182,11 +183,11 @@ class _Told:
 
 
 class _End:
-    """How long a stop may take. In a `program` the process ends with it."""
+    """How long a stop may take."""
 
-    def __init__(self, told: _Told, *, program: bool) -> None:
+    def __init__(self, told: _Told, announce: Announce | None) -> None:
         self._told = told
-        self._program = program
+        self._announce = announce
         self._limit = asyncio.timeout(None)
 
     @asynccontextmanager
@@ -203,15 +204,35 @@ class _End:
     def begins(self) -> None:
         """The stop has begun."""
         self._limit.reschedule(asyncio.get_running_loop().time() + STOP_S)
-        if self._program:
-            last = threading.Timer(LAST_RESORT_S, self._leave)
-            last.daemon = True
-            last.start()
+        if self._announce is not None and self._announce.stopping is not None:
+            self._announce.stopping(INTERRUPTED if self._told.interrupted else 0)
 
-    def _leave(self) -> None:
+
+class LastResort:
+    """Ends a program whose stop hangs: a context manager around all of it, the loop's own end included, which waits for
+    threads. Once armed it ends the process `LAST_RESORT_S` later, unless the block has ended by then.
+    """
+
+    def __init__(self) -> None:
+        self._timer: threading.Timer | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def arm(self, code: int) -> None:
+        """The stop has begun; `code` is the exit code of a process that has to be ended."""
+        self._timer = threading.Timer(LAST_RESORT_S, self._leave, (code,))
+        self._timer.daemon = True
+        self._timer.start()
+
+    def _leave(self, code: int) -> None:
         _log.critical("the module did not stop within %g s: it ends now", LAST_RESORT_S)
         log.flush(_LAST_WORDS_S)
-        os._exit(INTERRUPTED if self._told.interrupted else 0)
+        os._exit(code)
 
 
 @contextlib.contextmanager

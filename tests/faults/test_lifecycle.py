@@ -5,6 +5,7 @@ import contextlib
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -245,8 +246,10 @@ async def never(server):
     print("stopping", flush=True)
     threading.Event().wait()
 module.Server.drain = never
-announce = module.Announce(lambda url: print(url, flush=True))
-asyncio.run(module.run_module(Settings(server=ServerSettings(port=0)), Home(Path(sys.argv[1])), {}, announce=announce))
+settings, home = Settings(server=ServerSettings(port=0)), Home(Path(sys.argv[1]))
+with module.LastResort() as last:
+    announce = module.Announce(lambda url: print(url, flush=True), stopping=last.arm)
+    asyncio.run(module.run_module(settings, home, {}, announce=announce))
 """
 
 
@@ -261,6 +264,15 @@ def test_r9_a_stop_that_hangs_is_ended_by_its_last_resort(home: Path, number: si
             assert stuck.wait(WAIT_S) == code
         finally:
             stuck.kill()
+
+
+def test_r9_a_last_resort_ends_nobody_once_the_stop_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LAST_RESORT_S", 3600.0)
+    with module.LastResort() as last:
+        last.arm(0)
+        (timer,) = [thread for thread in threading.enumerate() if isinstance(thread, threading.Timer)]
+    timer.join(WAIT_S)
+    assert not timer.is_alive()
 
 
 def test_p23_the_time_of_a_stop_is_within_ten_seconds() -> None:

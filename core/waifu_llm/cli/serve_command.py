@@ -33,15 +33,16 @@ def run(args: Namespace) -> int:
         flags["log", "level"] = args.log_level
     settings = context.settings(flags, TableFlags(tuple(args.gateways), tuple(args.assignments)))
     home = context.own_home()
-    from waifu_llm.module import Announce, run_module
+    from waifu_llm.module import Announce, LastResort, run_module
 
     redactor = Redactor()
     redactor.add(settings.token)
     log.set_up(home.logs, settings.log.level, redactor)
-    announce = Announce(_module_listens, _gateway_listens)
-    return asyncio.run(
-        run_module(settings, home, context.environ, redactor=redactor, catalog=context.catalog, announce=announce)
-    )
+    with LastResort() as last_resort:
+        announce = Announce(_module_listens, _gateway_listens, last_resort.arm)
+        return asyncio.run(
+            run_module(settings, home, context.environ, redactor=redactor, catalog=context.catalog, announce=announce)
+        )
 
 
 def _module_listens(url: str) -> None:
