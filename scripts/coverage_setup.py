@@ -56,7 +56,9 @@ def prepare_coverage(build: Path) -> dict[str, str]:
         _CONFIG.format(
             data=folder / "data",
             packages="\n".join(f"    {path.name}" for path in packages),
-            paths="\n".join(f"{path.name} =\n    {path}\n    */seed/*/{path.name}" for path in packages),
+            paths="\n".join(
+                f"{path.name} =\n    {path}\n    */seed/*/{path.name}\n    */seeds*/*/{path.name}" for path in packages
+            ),
         ),
         "utf-8",
     )

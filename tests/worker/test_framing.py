@@ -30,6 +30,7 @@ from waifu_worker.wire import (
     Params,
     Progress,
     Ready,
+    Start,
     ToWorker,
     Unload,
     Usage,
@@ -203,3 +204,9 @@ def test_a_load_shows_no_key() -> None:
 
 def test_defaults_take_no_room_on_the_wire() -> None:
     assert msgspec.json.decode(encode(Done(id=1))) == {"type": "done", "id": 1}
+
+
+def test_the_token_of_a_gateway_is_not_in_what_its_start_line_looks_like() -> None:
+    shown = repr(Start(url="ws://127.0.0.1:1", token="secret", settings={"port": 1}, data_dir="/d", log_level="info"))
+    assert "secret" not in shown
+    assert "port" in shown

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 from typing import Any
 
 import aiohttp
@@ -343,6 +344,9 @@ async def test_the_token_lets_a_client_in(transport: str, auth: Any, headers: di
     ids=lambda auth: json.dumps(auth)[:20],
 )
 async def test_without_the_token_a_client_is_told_what_it_needs(auth: Any, caplog: pytest.LogCaptureFixture) -> None:
+    # As the gateway's own set-up has it (life.py), whatever level other tests left: below it they log what they read.
+    for library in ("socketio", "engineio"):
+        caplog.set_level(logging.WARNING, logger=library)
     service = FakeService()
     async with gateway(service, token=TOKEN) as address:
         told = await refusal(address, "websocket", auth=auth, headers={"Authorization": f"Basic {TOKEN}"})
