@@ -528,6 +528,7 @@ class ModuleModel(RuleBasedStateMachine):
 
 
 TestModuleModel = ModuleModel.TestCase
+# The same lives each time; another seed for more of them: --hypothesis-seed, with this setting removed.
 TestModuleModel.settings = settings(
-    max_examples=300, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=300, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True
 )
