@@ -1,13 +1,20 @@
 """What reads bytes that somebody else has written: every seed, and some seconds of new inputs."""
 
+from pathlib import Path
+
 import pytest
+from support.audited import run_audited
 from support.fuzz.engine import SEEDS, Target, attempt, keep, run
 from support.fuzz.run import TARGETS
 
 SECONDS = 1.2
 
 
-@pytest.fixture(params=TARGETS.values(), ids=lambda target: target.name)
+def _marked(target: Target) -> pytest.ParameterSet:
+    return pytest.param(target, id=target.name, marks=[pytest.mark.audited] if target.is_audited else [])
+
+
+@pytest.fixture(params=[_marked(target) for target in TARGETS.values()])
 def target(request: pytest.FixtureRequest) -> Target:
     found: Target = request.param
     return found
@@ -33,3 +40,7 @@ def test_new_inputs_are_borne(target: Target) -> None:
 
 def test_there_are_seeds_of_targets_only() -> None:
     assert {folder.name for folder in SEEDS.iterdir()} == set(TARGETS)
+
+
+def test_what_listens_to_what_is_opened_is_run_by_itself(tmp_path: Path) -> None:
+    run_audited(tmp_path, __file__)

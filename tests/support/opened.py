@@ -17,14 +17,16 @@ _hooked = False
 
 def _hook(event: str, arguments: tuple[object, ...]) -> None:
     if _recording is not None and event in _EVENTS:
-        # All paths of an event: a rename has two.
-        paths = [os.fsdecode(one) for one in arguments if isinstance(one, str | bytes | os.PathLike)]
+        # All paths of an event: a rename has two. What follows the path of an `open` is its mode.
+        of_paths = arguments[:1] if event == "open" else arguments
+        paths = [os.fsdecode(one) for one in of_paths if isinstance(one, str | bytes | os.PathLike)]
         _recording.extend((event, path) for path in paths)
 
 
 @contextmanager
 def everything_opened() -> Iterator[list[tuple[str, str]]]:
-    """The events and their paths, of all threads."""
+    """The events and their paths, of all threads. For tests that are marked `audited` only."""
+    assert sys.gettrace() is None, "a hook and a tracer in one process: mark the test `audited`"
     global _recording, _hooked
     if not _hooked:
         sys.addaudithook(_hook)

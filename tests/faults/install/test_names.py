@@ -6,6 +6,7 @@ import sysconfig
 from pathlib import Path
 
 import pytest
+from support.audited import run_audited
 from support.command_line import Cli
 from support.environments import ROOT
 from support.opened import everything_opened, outside
@@ -52,6 +53,11 @@ def test_p19_there_are_400_of_them() -> None:
     assert len(set(NAMES)) == len(NAMES) == 400
 
 
+def test_p19_nothing_is_opened_for_any_of_them(tmp_path: Path) -> None:
+    run_audited(tmp_path, __file__)
+
+
+@pytest.mark.audited
 def test_s12_p19_looking_a_name_up_opens_nothing() -> None:
     catalog = Catalog.read()
     with everything_opened() as opened:
@@ -63,6 +69,7 @@ def test_s12_p19_looking_a_name_up_opens_nothing() -> None:
     assert opened == []
 
 
+@pytest.mark.audited
 async def test_s12_p19_a_client_gets_nowhere_with_a_name(home: Path) -> None:
     asks = [("load", "load_done"), ("unload", "unload_done"), ("get_models", "get_models_done"), ("generate", None)]
     async with running_module(home) as module, connected(module.url) as peer:
@@ -81,6 +88,7 @@ async def test_s12_p19_a_client_gets_nowhere_with_a_name(home: Path) -> None:
     assert not (home / "envs").exists()
 
 
+@pytest.mark.audited
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 def test_s12_p19_a_command_gets_nowhere_with_a_name(command: tuple[str, ...], cli: Cli, home: Path) -> None:
     """Each command gets every second name, so that any two of them together get all."""

@@ -2,45 +2,16 @@
 
 import itertools
 import os
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from support.audited import run_audited
+from support.opened import everything_opened, outside
 from waifu_lollms.personalities.files import Confinement
 from waifu_lollms.personalities.library import Library, PersonalityError
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(100)
 SECRET = "name: secret\npersonality_conditioning: outside\n"
-
-_opened: list[str] | None = None
-
-
-def _hook(event: str, arguments: tuple[object, ...]) -> None:
-    if _opened is not None and event in ("open", "os.scandir", "os.listdir"):
-        where = arguments[0]
-        if isinstance(where, str | bytes | os.PathLike):
-            _opened.append(os.fsdecode(where))
-
-
-sys.addaudithook(_hook)
-
-
-@contextmanager
-def opens() -> Iterator[list[str]]:
-    """Every path that is opened or listed meanwhile; a hook cannot be taken out again, only be told to rest."""
-    global _opened
-    found: list[str] = []
-    _opened = found
-    try:
-        yield found
-    finally:
-        _opened = None
-
-
-def outside(opened: list[str], root: Path) -> set[str]:
-    return {path for path in opened if not os.path.realpath(path).startswith(f"{root.resolve()}{os.sep}")} - {str(root)}
 
 
 @pytest.fixture
@@ -139,12 +110,17 @@ def corpus(root: Path) -> list[str]:
     return found + odd
 
 
+def test_nothing_outside_is_opened_by_any_of_them(tmp_path: Path) -> None:
+    run_audited(tmp_path, __file__)
+
+
+@pytest.mark.audited
 def test_no_path_of_a_client_opens_anything_outside_the_roots(root: Path) -> None:
     tried = corpus(root)
     assert len(set(tried)) >= 400
     Library([root], None).survey()  # Python itself opens what it imports at the first use
     found = Library([root], None)
-    with opens() as opened:
+    with everything_opened() as opened:
         for path in tried:
             with pytest.raises(PersonalityError) as caught:
                 found.find(path)
@@ -152,10 +128,11 @@ def test_no_path_of_a_client_opens_anything_outside_the_roots(root: Path) -> Non
             assert found.logo(path) is None
         assert found.find("english/generic/lollms").name == "lollms"
         assert found.logo("english/generic/lollms") is not None
-    assert any(path.endswith("config.yaml") for path in opened), "the hook sees what is opened"
+    assert any(path.endswith("config.yaml") for _, path in opened), "the hook sees what is opened"
     assert not outside(opened, root)
 
 
+@pytest.mark.audited
 @pytest.mark.parametrize(
     ("link", "target"),
     [
@@ -174,7 +151,7 @@ def test_a_link_out_of_the_root_is_an_error_and_not_followed(root: Path, link: s
     (root / link).parent.mkdir(parents=True, exist_ok=True)
     (root / link).symlink_to(root.parent / target)
     found = Library([root], None)
-    with opens() as opened:
+    with everything_opened() as opened:
         survey = found.survey()
         for path in ("leak/generic/lollms", "english/leak/lollms", "english/generic/leak", "generic/leak"):
             with pytest.raises(PersonalityError):
@@ -188,6 +165,7 @@ def test_a_link_out_of_the_root_is_an_error_and_not_followed(root: Path, link: s
     assert "personality folders" in error.message
 
 
+@pytest.mark.audited
 @pytest.mark.parametrize("link", ["assets", "assets/logo.png", "scripts"])
 def test_a_link_out_of_a_personality_is_as_if_it_were_not_there(root: Path, link: str) -> None:
     folder = root / "english" / "generic" / "linked"
@@ -197,7 +175,7 @@ def test_a_link_out_of_a_personality_is_as_if_it_were_not_there(root: Path, link
     (folder / link).parent.mkdir(exist_ok=True)
     (folder / link).symlink_to(target)
     found = Library([root], None)
-    with opens() as opened:
+    with everything_opened() as opened:
         personality = found.find("english/generic/linked")
         assert not personality.has_logo and not personality.has_scripts
         assert found.logo(personality.key) is None

@@ -33,11 +33,15 @@ class Slow(AssertionError):
 
 @dataclass(frozen=True)
 class Target:
-    """What is fuzzed. `check` gets any bytes and raises where a promise is broken; `words` are put into the inputs."""
+    """What is fuzzed. `check` gets any bytes and raises where a promise is broken; `words` are put into the inputs.
+
+    `is_audited`: it listens to what is opened, so that tests run it in a process of its own (support/audited.py).
+    """
 
     name: str
     check: Callable[[bytes], None]
     words: tuple[bytes, ...]
+    is_audited: bool = False
 
     @property
     def seeds(self) -> dict[str, bytes]:

@@ -1,16 +1,14 @@
 """What is fuzzed of what lies in files, and of names that must never become paths."""
 
-import sys
 import tempfile
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from support.fuzz.engine import Target
 from support.fuzz.roots import add_import_roots
+from support.opened import everything_opened
 
 from waifu_llm.catalog import BrokenManifest, Catalog, read_manifest
 from waifu_llm.errors import UnknownProvider
@@ -23,7 +21,6 @@ from waifu_lollms.personalities.loader import BrokenFile, read_personality  # no
 from waifu_lollms.state.document import Document  # noqa: E402
 from waifu_lollms.state.model import StateError  # noqa: E402
 
-_OPENING: Final = frozenset({"open", "os.scandir", "os.listdir"})
 _CONFIG: Final = "name: one\npersonality_conditioning: be one\n"
 _YAML_WORDS: Final = (
     *(b": ", b"- ", b"\n", b"\n  ", b"&a ", b"*a", b"!!python/object:os.system ", b"!!", b"|", b">", b"{", b"}", b"["),
@@ -45,33 +42,6 @@ _YAML_WORDS: Final = (
     ),
     *(b"\\x", b"\xef\xbb\xbf", b"1e999", b"9" * 40, b"[" * 200, b"\xc2\x85", b"\0", b"yes", b"2001-01-01"),
 )
-
-
-class _Watched:
-    """Which paths this thread has opened while it is on. An audit hook stays for ever, so there is one."""
-
-    def __init__(self) -> None:
-        self._opened: list[str] | None = None
-        self._thread = 0
-        sys.addaudithook(self._hook)
-
-    def _hook(self, event: str, arguments: tuple[Any, ...]) -> None:
-        if self._opened is not None and event in _OPENING and threading.get_ident() == self._thread:
-            self._opened.append(str(arguments[0]))
-
-    @contextmanager
-    def opened(self) -> Iterator[list[str]]:
-        """The paths opened in the block."""
-        self._opened, self._thread = [], threading.get_ident()
-        try:
-            yield self._opened
-        finally:
-            self._opened = None
-
-
-@cache
-def _watched() -> _Watched:
-    return _Watched()
 
 
 @cache
@@ -104,7 +74,7 @@ def _names(data: bytes) -> None:
     """A name is looked up or refused: nothing outside of the roots is opened, whatever it says."""
     text = data.decode("utf-8", "surrogateescape").replace("OUTSIDE", str(_scratch() / "outside"))
     catalog, library = _catalog(), _library()
-    with _watched().opened() as opened:
+    with everything_opened() as opened:
         try:
             assert catalog.worker(text).name == text
         except UnknownProvider as error:
@@ -114,7 +84,7 @@ def _names(data: bytes) -> None:
         library.logo(text)
     root = str(_scratch() / "root")
     # Below an open folder's descriptor, names are relative and descriptors numbers.
-    assert all(path == root or path.startswith(f"{root}/") or not path.startswith(("/", "..")) for path in opened), (
+    assert all(path == root or path.startswith(f"{root}/") or not path.startswith(("/", "..")) for _, path in opened), (
         opened
     )
 
@@ -182,6 +152,7 @@ TARGETS: Final = (
             ),
             *(b"%2e%2e", b"\xe2\x80\xae", b"\xff", b" ", b"\n", b"C:", b"a" * 300, b"config.yaml", b"\xef\xbc\x8f"),
         ),
+        is_audited=True,
     ),
     Target(
         "manifests",
