@@ -18,7 +18,7 @@ from waifu_client.protocol import ErrorCode, GetStatsDone, ProviderDetails, Requ
 from waifu_llm.config import ServerSettings, Settings
 from waifu_llm.doors import SUBPROTOCOL, ModuleDoors
 from waifu_llm.redaction import Redactor
-from waifu_llm.server.arrivals import Arrivals, Arriving, Room
+from waifu_llm.server.arrivals import Arrivals, Arriving, Room, forget_handshake
 from waifu_llm.server.connection import Connection
 from waifu_llm.server.kept import Kept
 from waifu_llm.server.listening import Bind, deepen, listen, tls
@@ -243,6 +243,7 @@ class Server:
     async def _handle(self, socket: ServerConnection) -> None:
         server = self._settings.server
         of_gateway = socket.request is not None and self._is_gateway(socket.request)
+        forget_handshake(socket)
         session = Session(
             shared=_nothing_shared if self._doors.isolated else lambda: self.pool.last_loaded,
             redactor=self._redactor,
