@@ -1,0 +1,97 @@
+"""The processes of a benchmark: started as a user starts them, ended by their input's end, watched from outside."""
+
+import asyncio
+import contextlib
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import psutil
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+_END_S: Final = 15.0
+# What a user's shell does not have. With PYTHONDONTWRITEBYTECODE every start would compile everything again.
+_NOT_A_USERS: Final = (
+    "PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED", "PYTHONPATH", "PYTHONHOME", "PYTHONDEVMODE", "PYTHONASYNCIODEBUG",
+    "VIRTUAL_ENV", "UV_PROJECT_ENVIRONMENT",
+)  # fmt: skip
+_PREFIXES: Final = ("WAIFU_LLM_", "OPENAI_", "COVERAGE_")
+
+
+def users_environment(extra: Mapping[str, str] = {}) -> dict[str, str]:
+    """This process's variables without those that only developers have, and `extra`."""
+    kept = {
+        name: value for name, value in os.environ.items() if name not in _NOT_A_USERS and not name.startswith(_PREFIXES)
+    }
+    return kept | dict(extra)
+
+
+def program(module: str, *arguments: str) -> tuple[list[str], dict[str, str]]:
+    """The command line and the variables of one of the benchmarks' own programs."""
+    return [sys.executable, "-m", module, *arguments], users_environment({"PYTHONPATH": str(ROOT)})
+
+
+def start(argv: Sequence[str], env: Mapping[str, str], errors: Path | None = None) -> "subprocess.Popen[str]":
+    """Start it with pipes to its input and from its output; its errors go to a file, else where ours go."""
+    with contextlib.ExitStack() as stack:
+        stderr = stack.enter_context(errors.open("ab")) if errors is not None else None
+        return subprocess.Popen(
+            argv, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr, encoding="utf-8"
+        )
+
+
+@contextmanager
+def running(module: str, *arguments: str) -> Iterator[tuple["subprocess.Popen[str]", str]]:
+    """One of the benchmarks' own programs and the first line that it said; ended with the block."""
+    process = start(*program(module, *arguments))
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline().strip()
+        assert line, f"{module} did not start"
+        yield process, line
+    finally:
+        end(process)
+
+
+def end(process: "subprocess.Popen[str]") -> None:
+    """Close its input; kill it where that is not enough."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    with contextlib.suppress(OSError):
+        process.stdin.close()
+    try:
+        process.wait(_END_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    process.stdout.close()
+
+
+async def end_of_input() -> None:
+    """For the programs themselves: return once whoever started this one has closed its input, or is gone."""
+    loop, ended = asyncio.get_running_loop(), asyncio.Event()
+
+    def read() -> None:
+        while sys.stdin.buffer.read(4096):
+            pass
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(ended.set)
+
+    threading.Thread(target=read, daemon=True).start()
+    await ended.wait()
+
+
+def cpu_s(pid: int) -> float:
+    """User and system time that a process has had so far."""
+    times = psutil.Process(pid).cpu_times()
+    return times.user + times.system
+
+
+def resident_bytes(pid: int) -> int:
+    """What a process has in memory."""
+    return psutil.Process(pid).memory_info().rss
