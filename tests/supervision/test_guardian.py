@@ -105,3 +105,13 @@ def test_where_there_is_no_proc_it_asks_ps(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     monkeypatch.setattr(os.path, "isdir", lambda _: False)
     assert guardian.carriers(marker) == [41]
+
+
+def test_it_holds_little_in_memory() -> None:
+    """It is there all the while, so its modules are counted: those of an interpreter itself, and a few."""
+    script = "import sys; sys.path.insert(0, sys.argv[1]); import guardian; print(*sys.modules)"
+    folder = str(Path(guardian.__file__).parent)
+    ran = subprocess.run([sys.executable, "-I", "-S", "-c", script, folder], capture_output=True, text=True, check=True)
+    loaded = set(ran.stdout.split())
+    assert loaded.isdisjoint({"subprocess", "threading", "pathlib", "re", "typing", "asyncio"})
+    assert len(loaded) < 55

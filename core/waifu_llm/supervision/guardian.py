@@ -13,7 +13,6 @@ children in sessions of their own.
 import contextlib
 import os
 import signal
-import subprocess
 import sys
 import time
 
@@ -76,6 +75,9 @@ def _is_zombie(pid: str) -> bool:
 
 
 def _carriers_by_ps(marker: str) -> list[int]:
+    # Not before it is needed: it is a sixth of what the guardian would hold in memory.
+    import subprocess
+
     entry = f"{VARIABLE}={marker}"
     listing = subprocess.run(["ps", "-axEww", "-o", "pid=,command="], capture_output=True, check=False)  # noqa: S607 # nosec B607
     found = []
