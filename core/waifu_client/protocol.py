@@ -4,6 +4,7 @@ Replies are structs that the module encodes and a client decodes; a client ignor
 Requests are decoded field by field, so that a wrong field can be answered in kind (see `read_request`).
 """
 
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import Annotated, Final, Literal, TypeAlias
 
@@ -281,7 +282,8 @@ class UnloadDone(Outcome, frozen=True, kw_only=True, tag="unload_done"):
 class WorkerStats(msgspec.Struct, frozen=True):
     """One worker or gateway. Memory in bytes: the process and its children when weighed last. Uptime in seconds.
 
-    `kind`: worker or gateway; `address`: where a gateway listens, None for a worker and for one that is not ready.
+    `kind`: worker or gateway; `address`: where a gateway listens, None for a worker and for one that is not ready;
+    `memory_limit_bytes`: what it may use at most, None where there is no limit, as for gateways.
     """
 
     provider: str
@@ -294,6 +296,7 @@ class WorkerStats(msgspec.Struct, frozen=True):
     restarts: int
     kind: str = "worker"
     address: str | None = None
+    memory_limit_bytes: int | None = None
 
 
 class EnvironmentStats(msgspec.Struct, frozen=True):
@@ -381,6 +384,15 @@ _reply_decoder: Final[msgspec.json.Decoder[AnyReply]] = msgspec.json.Decoder(Any
 def encode_reply(reply: AnyReply) -> bytes:
     """One reply as UTF-8 JSON."""
     return _encoder.encode(reply)
+
+
+def encode_chunks(request_id: RequestId, texts: Sequence[str]) -> list[bytes]:
+    """What `encode_reply` makes of a `GenerateStreamChunk` for each of these texts, all at once."""
+    head = encode_reply(GenerateStreamChunk(unique_request_id=request_id, chunk="")).removesuffix(b'""}')
+    # No line break is left in what JSON makes of a text.
+    lines = _encoder.encode_lines(texts).split(b"\n")
+    del lines[-1]
+    return [b"%b%b}" % (head, line) for line in lines]
 
 
 def decode_reply(data: bytes | str) -> AnyReply:

@@ -1,8 +1,9 @@
 """What waits to be written to one client, in order. Pure: it knows no socket and no clock."""
 
+from collections.abc import Sequence
 from typing import Final
 
-from waifu_client.protocol import AnyReply, GenerateStreamChunk, RequestId, encode_reply
+from waifu_client.protocol import AnyReply, RequestId, encode_chunks, encode_reply
 
 # A joined chunk stays far below the message limits that client libraries have by default (1 MiB).
 _LONGEST_JOINED_BYTES: Final = 64 * 1024
@@ -19,7 +20,7 @@ class _Text:
         self.size = size
 
     def encode(self) -> bytes:
-        return encode_reply(GenerateStreamChunk(unique_request_id=self.request_id, chunk="".join(self.pieces)))
+        return encode_chunks(self.request_id, ("".join(self.pieces),))[0]
 
 
 class Outbox:
@@ -62,12 +63,18 @@ class Outbox:
         self._count(len(data))
         self._entries.append(data)
 
-    def put_chunk(self, stream: object, reply: GenerateStreamChunk) -> None:
-        """Add a chunk of `stream`, a key that no two streams share (ids come back after their terminal message)."""
-        if not self._behind:
-            self.put(reply)
-            return
-        text = reply.chunk
+    def put_chunks(self, stream: object, request_id: RequestId, texts: Sequence[str]) -> None:
+        """Add chunks of `stream`, a key that no two streams share (ids come back after their terminal message)."""
+        if self._behind:
+            few = sum(map(len, texts)) <= _LONGEST_JOINED_BYTES // 4
+            for text in ("".join(texts),) if few else texts:
+                self._join(stream, request_id, text)
+        else:
+            messages = encode_chunks(request_id, texts)
+            self._count(sum(map(len, messages)))
+            self._entries += messages
+
+    def _join(self, stream: object, request_id: RequestId, text: str) -> None:
         size = len(text) if text.isascii() else len(text.encode())
         self._count(size)
         open_text = self._joining.get(stream)
@@ -75,7 +82,7 @@ class Outbox:
             open_text.pieces.append(text)
             open_text.size += size
             return
-        self._joining[stream] = entry = _Text(reply.unique_request_id, text, size)
+        self._joining[stream] = entry = _Text(request_id, text, size)
         self._entries.append(entry)
 
     def _count(self, size: int) -> None:

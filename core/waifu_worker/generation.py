@@ -146,14 +146,14 @@ class _Chunks:
         self._write = outlet.write
         self._stream = stream
         # The constant part of the line, encoded once; `wire.Chunk` is its shape, and a test holds the two together.
-        self._head = b'{"type":"chunk","id":%d,"text":' % request_id
+        self._head = b'{"type":"chunk","id":%d,"texts":[' % request_id
         self._collected: list[str] = []
         self._length = 0
 
     def put(self, text: str) -> None:
         if self._stream and len(text) <= _CHUNK_CHARACTERS:
             if text:
-                self._write(b"%b%b}\n" % (self._head, _encode_text(text)))
+                self._write(b"%b%b]}\n" % (self._head, _encode_text(text)))
             return
         self._collected.append(text)
         self._length += len(text)
@@ -166,4 +166,4 @@ class _Chunks:
         self._collected.clear()
         self._length = 0
         for start in range(0, len(text), _CHUNK_CHARACTERS):
-            self._write(b"%b%b}\n" % (self._head, _encode_text(text[start : start + _CHUNK_CHARACTERS])))
+            self._write(b"%b%b]}\n" % (self._head, _encode_text(text[start : start + _CHUNK_CHARACTERS])))

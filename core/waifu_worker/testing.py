@@ -97,7 +97,7 @@ class Running:
         async for message in self.messages():
             match message:
                 case Chunk():
-                    chunks.append(message.text)
+                    chunks.extend(message.texts)
                 case Progress():
                     self._driver.progress.append(message)
                 case Done():

@@ -5,11 +5,12 @@ fields are refused; `Ready.wire` guards against a mix of releases.
 """
 
 from enum import StrEnum
-from typing import Final, TypeAlias
+from typing import Annotated, Final, TypeAlias
 
 import msgspec
+from msgspec import Meta
 
-WIRE_VERSION: Final = 1
+WIRE_VERSION: Final = 2
 MAGIC: Final = "waifu-llm"
 MAX_LINE_BYTES: Final = 16 * 1024 * 1024
 BEAT_INTERVAL_S: Final = 5.0
@@ -152,10 +153,10 @@ class Progress(_Message, frozen=True, kw_only=True):
 
 
 class Chunk(_Message, frozen=True, kw_only=True):
-    """A piece of answer text, never empty."""
+    """Pieces of answer text that came together, in order; at least one, none of them empty."""
 
     id: int
-    text: str
+    texts: Annotated[tuple[Annotated[str, Meta(min_length=1)], ...], Meta(min_length=1)]
 
 
 class Done(_Message, frozen=True, kw_only=True):

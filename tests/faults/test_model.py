@@ -327,7 +327,7 @@ class ModuleModel(RuleBasedStateMachine):
         answer: wire.FromWorker
         if what == "chunk":
             text = f"{next(self.numbers)} "
-            answer = wire.Chunk(id=number, text=text)
+            answer = wire.Chunk(id=number, texts=(text,))
             if ask.is_open:
                 ask.said += text
                 ask.sure = ask.sure if ask.over else len(ask.said)
@@ -533,4 +533,4 @@ TestModuleModel.settings = settings(
     max_examples=200, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True
 )
 # What is found is made small before it is shown, on a loaded machine as well.
-TestModuleModel.pytestmark = [pytest.mark.timeout(900)]
+pytestmark = pytest.mark.timeout(900)

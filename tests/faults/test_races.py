@@ -49,7 +49,7 @@ class Scene:
         self.said = ""
         for number in range(self.chance.randrange(3)):
             self.said += f"{number} "
-            self.process.say(wire.Chunk(id=self.id, text=f"{number} "))
+            self.process.say(wire.Chunk(id=self.id, texts=(f"{number} ",)))
             await turns(self.chance.randrange(3))
 
     def do(self, end: str) -> None:
@@ -312,7 +312,7 @@ async def test_r4_a_cancel_names_its_request_and_one_that_comes_too_late_hits_no
     cancel = await process.next_sent(wire.Cancel)
     assert cancel.id == first
     second = await module.generating(client, process, "second", stream=True)
-    process.say(wire.Chunk(id=second, text="a"), wire.Done(id=first), wire.Done(id=second))
+    process.say(wire.Chunk(id=second, texts=("a",)), wire.Done(id=first), wire.Done(id=second))
     await turns(_LATE)
     # The worker is done with it: after its time nobody is killed for a cancel that it ignored.
     await asyncio.sleep(10)
@@ -333,7 +333,7 @@ async def test_r5_after_a_switch_the_old_request_is_finished_by_the_old_worker_w
     new.say(wire.Done(id=load.id, models=()))
     await turns(_LATE)
     await module.generating(client, new, "h")
-    old.say(wire.Chunk(id=stream, text="still here"), wire.Done(id=stream))
+    old.say(wire.Chunk(id=stream, texts=("still here",)), wire.Done(id=stream))
     await turns(_LATE)
     assert (client.text("g"), [end["error"] for end in client.ends("g")]) == ("still here", ["SUCCESS"])
     await module.end()

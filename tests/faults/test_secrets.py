@@ -9,7 +9,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
@@ -159,7 +159,7 @@ async def test_s6_model_text_is_never_touched(tmp_path: Path) -> None:
         await loading
         asking = asyncio.ensure_future(llm.generate(PROMPT, model_id="m"))
         generate = await process.next_sent(wire.Generate)
-        process.say(wire.Chunk(id=generate.id, text=f"the key is {key}"), wire.Done(id=generate.id))
+        process.say(wire.Chunk(id=generate.id, texts=(f"the key is {key}",)), wire.Done(id=generate.id))
         async with bounded():
             assert (await asking).text == f"the key is {key}"
 
@@ -312,8 +312,8 @@ class Heard:
         self.texts: list[str] = []
         self.endings: list[Ending] = []
 
-    def chunk(self, text: str) -> None:
-        self.texts.append(text)
+    def chunks(self, texts: Sequence[str]) -> None:
+        self.texts += texts
 
     def ended(self, ending: Ending) -> None:
         self.endings.append(ending)
@@ -324,7 +324,7 @@ def test_s22_content_that_is_asked_for_is_a_line_each_cut_where_long(caplog: pyt
     caplog.set_level(logging.DEBUG, "waifu_llm.server.content")
     sink: Sink = logged(heard, "fake", job("two\nlines"))
     for _ in range(40):
-        sink.chunk("x" * 1000)
+        sink.chunks(["x" * 1000])
     sink.ended(end)
     prompt, answer = caplog.messages
     assert prompt == 'prompt (fake, m): "two\\nlines"'

@@ -107,8 +107,8 @@ class SessionModel(RuleBasedStateMachine):
     def chunk(self, pick: int) -> None:
         ticket = self.tickets[pick % len(self.tickets)]
         if isinstance(ticket, GenerationTicket):
-            reply = self.talk.session.chunk(ticket, "x")
-            assert (reply is not None) == (ticket.stream and not ticket.done)
+            sent = self.talk.chunks(ticket, "x")
+            assert sent == (["x"] if ticket.stream and not ticket.done else [])
 
     @precondition(lambda self: self.tickets)
     @rule(pick=PICK, later=st.sampled_from([0.0, 30.0, 60.0]))

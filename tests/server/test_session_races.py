@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from support.fake_pool import FakeLoaded
-from support.talk import PARAMS, USER, Talk, only, sent, spoken, summary
+from support.talk import PARAMS, USER, Talk, only, sent, summary
 
 from waifu_client.protocol import ErrorCode
 from waifu_llm.errors import Failure
@@ -54,15 +54,15 @@ def test_an_interrupt_with_nothing_to_stop_is_acknowledged(talk: Talk) -> None:
 
 def test_after_the_acknowledgement_no_chunk_follows(talk: Talk) -> None:
     ticket = talk.generate("1")
-    assert talk.session.chunk(ticket, "a") is not None
+    assert talk.chunks(ticket, "a") == ["a"]
     talk.say("interrupt", "i")
-    assert talk.session.chunk(ticket, "b") is None
+    assert talk.chunks(ticket, "b") == []
     assert talk.session.generation_ended(ticket, Ending()) == []
 
 
 def test_what_is_read_after_an_interrupt_is_not_stopped_by_it(talk: Talk) -> None:
     talk.say("interrupt", "i")
-    assert spoken(talk.session.chunk(talk.generate("1"), "a"))["chunk"] == "a"
+    assert talk.chunks(talk.generate("1"), "a") == ["a"]
 
 
 def test_a_target_is_stopped_alone(talk: Talk) -> None:
@@ -92,7 +92,7 @@ def test_an_unknown_target_or_one_that_cannot_be_stopped_stops_nothing(talk: Tal
 
 def test_an_interrupted_response_is_empty(talk: Talk) -> None:
     ticket = talk.generate("1", stream=False)
-    talk.session.chunk(ticket, "half")
+    talk.chunks(ticket, "half")
     (_, done) = sent(talk.say("interrupt", "i"))
     assert done["response"] == ""
     assert done["message"]
@@ -104,7 +104,7 @@ def test_an_interrupted_response_is_empty(talk: Talk) -> None:
 def test_a_whole_generation_is_bounded_where_it_is_not_streamed(talk: Talk) -> None:
     ticket = talk.generate("1", stream=False)
     talk.now += 59
-    talk.session.chunk(ticket, "a")
+    talk.chunks(ticket, "a")
     talk.now += 1
     effects = talk.session.timer_expired(ticket)
     assert summary(effects) == [("generate_done", "1", "TIMEOUT")]
@@ -114,7 +114,7 @@ def test_a_whole_generation_is_bounded_where_it_is_not_streamed(talk: Talk) -> N
 def test_each_piece_of_a_stream_starts_its_timeout_again_without_a_new_timer(talk: Talk) -> None:
     ticket = talk.generate("1", stream=True)
     talk.now += 59
-    talk.session.chunk(ticket, "a")
+    talk.chunks(ticket, "a")
     talk.now += 1
     assert talk.session.timer_expired(ticket) == [SetTimer(ticket, talk.now + 59)]
     talk.now += 59
@@ -230,15 +230,15 @@ def test_the_first_of_several_ends_wins_and_the_others_are_silent(
     assert cancelled(effects) == ([] if order[0] in ("completion", "failure") else ["1"])
     acks = [reply for reply in sent(effects) if reply["type"] == "interrupt_ack"]
     assert len(acks) == order.count("interrupt")
-    assert talk.session.chunk(ticket, "late") is None
+    assert talk.chunks(ticket, "late") == []
 
 
 def test_what_a_generation_took_is_measured_from_its_acknowledgement(talk: Talk) -> None:
     ticket = talk.generate("1")
     talk.now += 1
-    talk.session.chunk(ticket, "a")
+    talk.chunks(ticket, "a")
     talk.now += 1
-    talk.session.chunk(ticket, "b")
+    talk.chunks(ticket, "b")
     talk.now += 1
     finished = only(talk.session.generation_ended(ticket, Ending()), Finished)
     assert finished == Finished(ticket, ErrorCode.SUCCESS, cancel=False)

@@ -149,7 +149,7 @@ def test_a_duplicate_id_gets_an_error_and_the_running_request_is_untouched(talk:
         talk.say("close", "1"),
     ):
         assert summary(again) == [("error", "1", "UNEXPECTED")]
-    assert spoken(talk.session.chunk(ticket, "hi"))["chunk"] == "hi"
+    assert talk.chunks(ticket, "hi") == ["hi"]
     assert summary(talk.session.generation_ended(ticket, Ending())) == [("generate_stream_done", "1", "SUCCESS")]
 
 
@@ -158,9 +158,9 @@ def test_an_id_may_come_again_after_its_terminal_message(talk: Talk) -> None:
     first = talk.generate("1")
     talk.session.generation_ended(first, Ending())
     second = talk.generate("1")
-    assert talk.session.chunk(first, "late") is None
+    assert talk.chunks(first, "late") == []
     assert talk.session.generation_ended(first, Ending()) == []
-    assert spoken(talk.session.chunk(second, "hi"))["chunk"] == "hi"
+    assert talk.chunks(second, "hi") == ["hi"]
 
 
 @pytest.mark.parametrize(
@@ -274,7 +274,7 @@ def test_a_generation_stays_with_the_load_it_began_with(talk: Talk) -> None:
     talk.loaded("a", "1")
     ticket = talk.generate("g")
     talk.loaded("b", "2")
-    assert (ticket.provider, spoken(talk.session.chunk(ticket, "x"))["chunk"]) == ("a", "x")
+    assert (ticket.provider, talk.chunks(ticket, "x")) == ("a", ["x"])
 
 
 # What becomes of requests.
@@ -335,22 +335,18 @@ EXTRAS = {
 def test_a_stream_is_chunks_and_a_terminal_message_without_text(talk: Talk) -> None:
     talk.loaded()
     ticket = talk.generate("1", stream=True)
-    assert spoken(talk.session.chunk(ticket, "sk-notakeybuttext")) == {
-        "type": "generate_stream_chunk",
-        "unique_request_id": "1",
-        "chunk": "sk-notakeybuttext",
-    }
-    assert talk.session.chunk(ticket, "") is None
+    assert talk.chunks(ticket, "sk-notakeybuttext", "more") == ["sk-notakeybuttext", "more"]
+    assert ticket.chunks == 2
     done = {"type": "generate_stream_done", "unique_request_id": "1", "is_error": False, "error": "SUCCESS"}
     assert sent(talk.session.generation_ended(ticket, ENDING)) == [done | EXTRAS]
-    assert talk.session.chunk(ticket, "late") is None
+    assert talk.chunks(ticket, "late") == []
     assert talk.session.generation_ended(ticket, ENDING) == []
 
 
 def test_without_streaming_the_text_is_collected_into_the_response(talk: Talk) -> None:
     talk.loaded()
     ticket = talk.generate("1", stream=False)
-    assert [talk.session.chunk(ticket, text) for text in ("one ", "two")] == [None, None]
+    assert [talk.chunks(ticket, *texts) for texts in (("one ", "t"), ("wo",))] == [[], []]
     done = {"type": "generate_done", "unique_request_id": "1", "is_error": False, "error": "SUCCESS"}
     assert sent(talk.session.generation_ended(ticket, ENDING)) == [done | EXTRAS | {"response": "one two"}]
 
@@ -367,7 +363,7 @@ def test_an_answer_without_text_is_a_success(talk: Talk, stream: bool) -> None:
 def test_the_response_is_empty_where_a_generation_failed(talk: Talk) -> None:
     talk.loaded()
     ticket = talk.generate("1", stream=False)
-    talk.session.chunk(ticket, "half an ans")
+    talk.chunks(ticket, "half an ans")
     (done,) = sent(talk.session.generation_ended(ticket, Ending(failure=BROKEN)))
     assert (done["type"], done["response"], done["error"]) == ("generate_done", "", "UNEXPECTED")
     assert (done["message"], done["reason"], done["retry_after_ms"]) == ("it broke", "provider_down", 1500)
@@ -457,7 +453,7 @@ def test_no_sentence_of_ours_holds_a_key_and_the_models_text_is_untouched(talk: 
     assert canary not in str(sent(effects))
     progress = talk.session.load_progress(talk.load("9", progress=True), LoadProgress("worker", canary, 0.5))
     assert canary not in str(spoken(progress))
-    assert spoken(talk.session.chunk(talk.generate("10"), canary))["chunk"] == canary
+    assert talk.chunks(talk.generate("10"), canary) == [canary]
 
 
 def test_a_sentence_is_never_longer_than_a_thousand_characters(talk: Talk) -> None:

@@ -28,12 +28,12 @@ async def test_text_arrives_in_order_and_ends_once(bench: Bench) -> None:
     assert (message.prompt, message.stream, message.time_left_ms) == ("hello", True, None)
     usage = wire.Usage(prompt_tokens=1, completion_tokens=2, total_tokens=3)
     process.say(
-        wire.Chunk(id=message.id, text="a"),
-        wire.Chunk(id=message.id, text="b"),
+        wire.Chunk(id=message.id, texts=("a",)),
+        wire.Chunk(id=message.id, texts=("b",)),
         wire.Done(id=message.id, finish_reason="stop", usage=usage, ignored=("seed",)),
-        wire.Chunk(id=message.id, text="late"),
+        wire.Chunk(id=message.id, texts=("late",)),
         wire.Done(id=message.id),
-        wire.Chunk(id=999_999, text="foreign"),
+        wire.Chunk(id=999_999, texts=("foreign",)),
     )
     ending = await sink.ending()
     assert sink.text == ["a", "b"]
@@ -71,7 +71,7 @@ async def test_a_crash_ends_each_request_once_and_keeps_what_was_sent(bench: Ben
         bench.pool.generate(load, job(), "c", sink)
     messages = [await process.next_sent(wire.Generate) for _ in sinks]
     for message in messages:
-        process.say(*(wire.Chunk(id=message.id, text=f"{n} ") for n in range(chunks)))
+        process.say(*(wire.Chunk(id=message.id, texts=(f"{n} ",)) for n in range(chunks)))
     process.complain("Segmentation fault\n")
     process.exit(-11)
     for sink in sinks:
@@ -90,7 +90,7 @@ async def test_the_next_generation_after_a_crash_starts_the_worker_and_loads_it_
     bench.pool.generate(load, job(), "c", sink)
     again = await bench.spawn.loaded()
     message = await again.next_sent(wire.Generate)
-    again.say(wire.Chunk(id=message.id, text="back"), wire.Done(id=message.id))
+    again.say(wire.Chunk(id=message.id, texts=("back",)), wire.Done(id=message.id))
     await sink.ending()
     assert sink.text == ["back"]
     assert bench.statistics.counters()["fake"].restarts == 1
@@ -135,7 +135,7 @@ async def test_a_worker_that_delivers_and_dies_is_started_again_without_counting
         sink = RecordingSink()
         bench.pool.generate(load, job(), "c", sink)
         message = await process.next_sent(wire.Generate)
-        process.say(wire.Chunk(id=message.id, text="x"))
+        process.say(wire.Chunk(id=message.id, texts=("x",)))
         process.exit(1)
         await sink.ending()
         sink = RecordingSink()
@@ -168,7 +168,7 @@ async def test_a_cancelled_generation_is_silent_and_cancelled_at_the_worker(benc
     bench.pool.cancel(generation)
     assert (await process.next_sent(wire.Cancel)).id == message.id
     process.say(
-        wire.Chunk(id=message.id, text="late"),
+        wire.Chunk(id=message.id, texts=("late",)),
         wire.Failed(id=message.id, error=wire.Code.INTERRUPT, message="cancelled"),
     )
     bench.pool.cancel(generation)
@@ -331,7 +331,7 @@ async def test_garbage_lines_are_skipped_and_the_stream_goes_on(bench: Bench) ->
     message = await process.next_sent(wire.Generate)
     for garbage in (b"hello\n", b"{}\n", b'{"type":"chunk"}\n', b"\xff\xfe\n", b"[" * 5000 + b"\n", b"\n"):
         process.write_raw(garbage)
-        process.say(wire.Chunk(id=message.id, text="x"))
+        process.say(wire.Chunk(id=message.id, texts=("x",)))
     process.say(wire.Done(id=message.id))
     await sink.ending()
     assert "".join(sink.text) == "xxxxxx"

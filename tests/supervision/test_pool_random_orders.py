@@ -52,7 +52,7 @@ class Worker:
         ends: list[wire.FromWorker] = [done, done, done]
         ends.append(wire.Failed(id=request_id, error=wire.Code.UNEXPECTED, message="no"))
         # What comes behind the end is nobody's.
-        self.process.say(wire.Chunk(id=request_id, text="x"), self.chance.choice(ends), done)
+        self.process.say(wire.Chunk(id=request_id, texts=("x",)), self.chance.choice(ends), done)
 
 
 @dataclass

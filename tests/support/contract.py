@@ -52,12 +52,12 @@ async def failure(running: Running) -> Failed:
 
 async def first_chunks(running: Running, count: int) -> list[str]:
     """The first `count` chunks of a stream."""
-    chunks = []
+    chunks: list[str] = []
     async with bounded():
         for _ in range(count):
             message = await running.next()
             assert isinstance(message, Chunk)
-            chunks.append(message.text)
+            chunks.extend(message.texts)
     return chunks
 
 

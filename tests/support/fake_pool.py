@@ -50,8 +50,8 @@ class FakeGeneration:
     sink: Sink
     cancelled: asyncio.Event
 
-    def chunk(self, text: str) -> None:
-        self.sink.chunk(text)
+    def chunk(self, *texts: str) -> None:
+        self.sink.chunks(texts)
 
     def end(self, ending: Ending | None = None) -> None:
         self.sink.ended(ending or Ending())

@@ -2,9 +2,10 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from msgspec.structs import replace
 from support.fake_machine import FakeMachine
 from support.fake_process import FakeSpawn
 from support.waiting import bounded
@@ -93,9 +94,9 @@ class RecordingSink:
     over: asyncio.Event = field(default_factory=asyncio.Event)
     told: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def chunk(self, text: str) -> None:
+    def chunks(self, texts: Sequence[str]) -> None:
         assert not self.endings, "a chunk after the end"
-        self.text.append(text)
+        self.text += texts
         self.told.set()
 
     def ended(self, ending: Ending) -> None:

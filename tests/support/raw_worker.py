@@ -19,12 +19,12 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 # Of a request that nobody has: it is read and dropped.
-STRAY: Final = b'{"type":"chunk","id":0,"text":"%s"}\n' % (b"x" * 32768)
+STRAY: Final = b'{"type":"chunk","id":0,"texts":["%s"]}\n' % (b"x" * 32768)
 
 
 def answer(request_id: int, chunks: int) -> bytes:
     """A whole answer on the wire."""
-    lines = [{"type": "chunk", "id": request_id, "text": f"{number} "} for number in range(chunks)]
+    lines = [{"type": "chunk", "id": request_id, "texts": [f"{number} "]} for number in range(chunks)]
     return b"".join(json.dumps(line).encode() + b"\n" for line in [*lines, {"type": "done", "id": request_id}])
 
 

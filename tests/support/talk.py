@@ -10,7 +10,7 @@ from waifu_client.protocol import AnyReply, encode_reply
 from waifu_llm.config import LimitSettings
 from waifu_llm.redaction import Redactor
 from waifu_llm.session import Effect, GenerationTicket, LoadTicket, ModelsTicket, Session, UnloadTicket
-from waifu_llm.session.effects import ReadModels, Send, StartGeneration, StartLoad, StartUnload
+from waifu_llm.session.effects import ReadModels, Send, SendText, StartGeneration, StartLoad, StartUnload
 
 E = TypeVar("E")
 
@@ -18,10 +18,9 @@ USER = [{"role": "user", "content": "hi"}]
 PARAMS: dict[str, Any] = {"model_id": "m"}
 
 
-def spoken(reply: AnyReply | list[Effect] | None) -> dict[str, Any]:
+def spoken(reply: AnyReply | None) -> dict[str, Any]:
     """A reply as a client reads it."""
     assert reply is not None
-    assert not isinstance(reply, list), "not a reply but what ends its request"
     read: dict[str, Any] = json.loads(encode_reply(reply))
     return read
 
@@ -73,6 +72,11 @@ class Talk:
     def generation(self, unique_request_id: str | int = "g", **fields: Any) -> StartGeneration:
         fields = {"messages": USER, "params": PARAMS, **fields}
         return only(self.say("generate", unique_request_id, **fields), StartGeneration)
+
+    def chunks(self, ticket: GenerationTicket, *texts: str) -> list[str]:
+        """The texts that are sent of these, a message each."""
+        effects = self.session.chunks(ticket, texts)
+        return [text for effect in effects if isinstance(effect, SendText) for text in effect.texts]
 
     def models(self, unique_request_id: str = "m") -> ModelsTicket:
         return only(self.say("get_models", unique_request_id), ReadModels).ticket

@@ -75,8 +75,8 @@ class WorkerProcess:
         text = ""
         while True:
             match self.next():
-                case Chunk(id=one, text=piece) if one == request_id:
-                    text += piece
+                case Chunk(id=one, texts=pieces) if one == request_id:
+                    text += "".join(pieces)
                 case (Done(id=one) | Failed(id=one)) as end if one == request_id:
                     return text, end
                 case other:

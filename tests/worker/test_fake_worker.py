@@ -55,7 +55,7 @@ def rest(worker: WorkerProcess) -> bytes:
 
 
 def spoken(*texts: str) -> bytes:
-    return b"".join(b'{"type":"chunk","id":2,"text":"%b"}\n' % text.encode() for text in texts)
+    return b"".join(b'{"type":"chunk","id":2,"texts":["%b"]}\n' % text.encode() for text in texts)
 
 
 @pytest.mark.parametrize(
@@ -97,8 +97,8 @@ def test_it_writes_a_line_of_any_length_and_one_without_an_end(fake: WorkerProce
     ("model_id", "between"),
     [
         ("garbage=2", b"Loading weights: 100%|####| 12/12\n"),
-        ("bad-utf8=2", b'{"type":"chunk","id":1,"text":"\xff\xfe\x80"}\n'),
-        ("strangers=2", b'{"type":"chunk","id":987654321,"text":"stranger"}\n{"type":"done","id":987654321}\n'),
+        ("bad-utf8=2", b'{"type":"chunk","id":1,"texts":["\xff\xfe\x80"]}\n'),
+        ("strangers=2", b'{"type":"chunk","id":987654321,"texts":["stranger"]}\n{"type":"done","id":987654321}\n'),
     ],
 )
 def test_it_puts_other_lines_between_the_chunks(fake: WorkerProcess, model_id: str, between: bytes) -> None:
@@ -114,10 +114,10 @@ def test_it_ends_twice_and_goes_on(fake: WorkerProcess) -> None:
     fake.send(ask("two-ends"))
     assert [fake.next() for _ in range(5)] == [
         Done(id=2),
-        Chunk(id=2, text="late"),
+        Chunk(id=2, texts=("late",)),
         Done(id=2),
-        Chunk(id=2, text="hello "),
-        Chunk(id=2, text="there"),
+        Chunk(id=2, texts=("hello ",)),
+        Chunk(id=2, texts=("there",)),
     ]
 
 
@@ -204,21 +204,21 @@ def test_the_model_list_grows_where_it_should(fake: WorkerProcess) -> None:
 
 def test_what_ignores_a_cancel_does_not_end(fake: WorkerProcess) -> None:
     fake.send(ask("ignore-cancel=1"))
-    assert fake.next() == Chunk(id=2, text="0 ")
+    assert fake.next() == Chunk(id=2, texts=("0 ",))
     fake.send(Cancel(id=2), ask("echo", 3))
     assert fake.until_end(3)[0] == "hello there"
 
 
 async def test_it_stops_itself(fake: WorkerProcess) -> None:
     fake.send(ask("stop=1"))
-    assert fake.next() == Chunk(id=2, text="0 ")
+    assert fake.next() == Chunk(id=2, texts=("0 ",))
     process = psutil.Process(fake.process.pid)
     await until(lambda: process.status() == psutil.STATUS_STOPPED, "it has stopped")
 
 
 async def test_what_is_deaf_reads_nothing_any_more(fake: WorkerProcess) -> None:
     fake.send(ask("deaf=1"))
-    assert fake.next() == Chunk(id=2, text="0 ")
+    assert fake.next() == Chunk(id=2, texts=("0 ",))
     os.set_blocking(fake.input.fileno(), False)
     line = b"x" * 65536
     # A full pipe that never empties again: three refusals in a row, a full poll of the reader apart.
@@ -257,7 +257,7 @@ async def test_the_puppet_does_each_thing_when_the_test_says_so(fake: WorkerProc
         assert strand.pid == fake.process.pid
         assert strand.hello["messages"] == [["user", "Bob", "hello there"]]
         await strand.chunk("one")
-        assert await asyncio.to_thread(fake.next) == Chunk(id=3, text="one")
+        assert await asyncio.to_thread(fake.next) == Chunk(id=3, texts=("one",))
         await strand.raw(b'{"type":"beat"}\n')
         await asyncio.to_thread(fake.next)
         await strand.finish("length")

@@ -53,7 +53,7 @@ TO_WORKER: list[ToWorker] = [
 FROM_WORKER: list[FromWorker] = [
     Ready(magic="waifu-llm", wire=1, name="echo", abilities=("chat",)),
     Progress(id=1, stage="model", detail="d", fraction=0.5),
-    Chunk(id=3, text="t\n\u0085"),
+    Chunk(id=3, texts=("t\n\u0085",)),
     Done(
         id=1,
         models=(ModelInfo(id="m", kind="chat", owner="o", size_bytes=1, context=2),),
@@ -135,10 +135,10 @@ def test_bytes_without_a_newline_are_refused_as_soon_as_they_are_too_many() -> N
 
 
 def test_the_limit_of_the_wire_itself() -> None:
-    frame = len(encode(Chunk(id=1, text=""))) - 1
-    assert len(encode(Chunk(id=1, text="x" * (MAX_LINE_BYTES - frame)))) == MAX_LINE_BYTES + 1
+    frame = len(encode(Chunk(id=1, texts=("",)))) - 1
+    assert len(encode(Chunk(id=1, texts=("x" * (MAX_LINE_BYTES - frame),)))) == MAX_LINE_BYTES + 1
     with pytest.raises(LineTooLong):
-        encode(Chunk(id=1, text="x" * (MAX_LINE_BYTES - frame + 1)))
+        encode(Chunk(id=1, texts=("x" * (MAX_LINE_BYTES - frame + 1),)))
 
 
 BAD_UTF8 = [
@@ -157,7 +157,7 @@ BAD_UTF8 = [
 
 @pytest.mark.parametrize("bad", BAD_UTF8)
 def test_bad_utf8_is_a_decode_error_and_nothing_else(bad: bytes) -> None:
-    for line in (bad, b'{"type":"chunk","id":1,"text":"' + bad + b'"}', b'{"type":"' + bad + b'"}'):
+    for line in (bad, b'{"type":"chunk","id":1,"texts":["' + bad + b'"]}', b'{"type":"' + bad + b'"}'):
         for decode in (decode_from_worker, decode_to_worker):
             with pytest.raises(DECODE_ERRORS):
                 decode(line)
@@ -178,10 +178,10 @@ def test_no_bytes_whatever_raise_anything_but_a_decode_error(data: bytes) -> Non
         b"[" * 100_000,
         b'{"id":1,"text":"no type"}',
         b'{"type":"chunk","id":1}',
-        b'{"type":"chunk","id":1,"text":"t","extra":1}',
-        b'{"type":"chunk","id":"1","text":"t"}',
+        b'{"type":"chunk","id":1,"texts":["t"],"extra":1}',
+        b'{"type":"chunk","id":"1","texts":["t"]}',
         b'{"type":"failed","id":1,"error":"NO_SUCH_CODE","message":"m"}',
-        b'{"type":"chunk","id":1,"text":"a\nb"}',
+        b'{"type":"chunk","id":1,"texts":["a\nb"]}',
     ],
 )
 def test_a_line_that_is_no_message_is_a_decode_error(line: bytes) -> None:
@@ -190,8 +190,8 @@ def test_a_line_that_is_no_message_is_a_decode_error(line: bytes) -> None:
 
 
 def test_lone_surrogates_are_replaced_and_pairs_joined() -> None:
-    assert decode_from_worker(encode(Chunk(id=1, text="a\ud83db"))) == Chunk(id=1, text="a\ufffdb")
-    assert decode_from_worker(encode(Chunk(id=1, text="\ud83d\ude00"))) == Chunk(id=1, text="😀")
+    assert decode_from_worker(encode(Chunk(id=1, texts=("a\ud83db",)))) == Chunk(id=1, texts=("a\ufffdb",))
+    assert decode_from_worker(encode(Chunk(id=1, texts=("\ud83d\ude00",)))) == Chunk(id=1, texts=("😀",))
     load = Load(id=1, ctx=1, options={"o\ud800": ["v\ud800"]})
     assert decode_to_worker(encode(load)) == Load(id=1, ctx=1, options={"o\ufffd": ["v\ufffd"]})
 

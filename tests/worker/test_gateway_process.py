@@ -15,7 +15,7 @@ from support.gateway_process import GatewayProcess, make_gateway_seed, running_g
 from support.waiting import wait_gone
 
 from waifu_worker.framing import encode
-from waifu_worker.wire import Beat, GatewayFailed, GatewayReady
+from waifu_worker.wire import WIRE_VERSION, Beat, GatewayFailed, GatewayReady
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def connected(greeting: GatewayReady) -> socket.socket:
 
 def test_after_its_start_line_it_serves_and_then_says_where(gateway: GatewayProcess) -> None:
     first = ready(gateway)
-    assert (first.magic, first.wire, first.name) == ("waifu-llm", 1, "fake_gateway")
+    assert (first.magic, first.wire, first.name) == ("waifu-llm", WIRE_VERSION, "fake_gateway")
     with connected(first) as client, client.makefile("rw") as lines:
         lines.write(json.dumps({"do": "tell"}) + "\n")
         lines.flush()

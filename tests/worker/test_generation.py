@@ -145,7 +145,7 @@ async def test_an_answer_without_its_end_is_truncated_after_its_text(driver: Dri
     script.pieces = ("hel", "lo ST")
     running = driver.generation(HELLO, params(stops=("STOP",)))
     *chunks, end = [message async for message in running.messages()]
-    assert "".join(chunk.text for chunk in chunks if isinstance(chunk, Chunk)) == "hello ST"
+    assert "".join(text for chunk in chunks if isinstance(chunk, Chunk) for text in chunk.texts) == "hello ST"
     assert isinstance(end, Failed)
     assert (end.error, end.reason) == (Code.UNEXPECTED, "truncated")
 
@@ -273,7 +273,7 @@ async def test_while_the_pipe_is_full_the_text_waits_and_a_cancel_does_not(
     for running in (first, second):
         message = await running.next()
         assert isinstance(message, Chunk)
-        assert message.text == "one"
+        assert message.texts == ("one",)
     second.cancel()
     assert (await failed(second.answer())).error == Code.INTERRUPT
     driver.lines.congested = False
@@ -328,4 +328,4 @@ async def test_a_chunk_line_is_the_one_that_the_wire_would_write(script: type[Sc
     recorder = Recorder()
     request = Generate(id=2**40, ctx=1, params=params(), messages=HELLO, stream=True)
     await generate(script(), request, recorder, Ticket(lambda error: None))
-    assert recorder.lines == [encode(Chunk(id=2**40, text=text))]
+    assert recorder.lines == [encode(Chunk(id=2**40, texts=(text,)))]

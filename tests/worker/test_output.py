@@ -12,7 +12,7 @@ from waifu_worker.framing import LineSplitter, encode
 from waifu_worker.output import Output
 from waifu_worker.wire import Beat, Chunk
 
-LINE = encode(Chunk(id=1, text="x" * 1000))
+LINE = encode(Chunk(id=1, texts=("x" * 1000,)))
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from support.worker_process import FAKE, WorkerProcess, make_seed, running
 
 from waifu_worker.wire import (
     MAX_LINE_BYTES,
+    WIRE_VERSION,
     Beat,
     Cancel,
     ChatMessage,
@@ -65,7 +66,7 @@ def ask(request_id: int, model_id: str, said: str = "hello there", *, stream: bo
 
 def test_the_first_line_is_ready_with_name_version_and_abilities(seed: Path) -> None:
     with running(seed, ready=False) as worker:
-        assert worker.next() == Ready(magic="waifu-llm", wire=1, name="fake", abilities=("chat", "text"))
+        assert worker.next() == Ready(magic="waifu-llm", wire=WIRE_VERSION, name="fake", abilities=("chat", "text"))
 
 
 def test_every_way_of_printing_misses_the_wire_at_import_in_a_thread_and_in_a_child(seed: Path) -> None:
@@ -89,13 +90,13 @@ def test_the_whole_conversation_goes_over_the_pipes(fake: WorkerProcess) -> None
     assert text == "one two  three\n"
     assert isinstance(end, Done)
     assert end.finish_reason == "stop"
-    assert fake.next() == Chunk(id=4, text="four five")
+    assert fake.next() == Chunk(id=4, texts=("four five",))
     assert isinstance(fake.next(), Done)
 
 
 def test_a_cancelled_generation_ends_with_interrupt_and_the_next_one_works(fake: WorkerProcess) -> None:
     fake.send(ask(2, "hang=2"))
-    assert [fake.next(), fake.next()] == [Chunk(id=2, text="0 "), Chunk(id=2, text="1 ")]
+    assert [fake.next(), fake.next()] == [Chunk(id=2, texts=("0 ",)), Chunk(id=2, texts=("1 ",))]
     fake.send(Cancel(id=2), Cancel(id=2), Cancel(id=99))
     assert fake.next() == Failed(id=2, error=Code.INTERRUPT, message="cancelled")
     fake.send(ask(3, "echo"))
@@ -192,7 +193,7 @@ def test_an_input_line_over_the_limit_ends_the_worker(fake: WorkerProcess) -> No
 @pytest.mark.parametrize("flag", ["wrong-magic", "wrong-wire", "wrong-name", "not-ready"])
 def test_the_fake_can_say_a_wrong_hello(seed: Path, flag: str) -> None:
     with running(seed, env={"WAIFU_FAKE_START": flag}, ready=False) as worker:
-        assert worker.next() != Ready(magic="waifu-llm", wire=1, name="fake")
+        assert worker.next() != Ready(magic="waifu-llm", wire=WIRE_VERSION, name="fake")
 
 
 def test_no_core_dumps_and_no_inherited_pipes(fake: WorkerProcess) -> None:
@@ -247,7 +248,7 @@ def test_what_waited_for_the_pipe_arrives_whole_and_in_order(fake: WorkerProcess
     while ended < 2:
         message = fake.next()
         if isinstance(message, Chunk):
-            texts[message.id] += message.text
+            texts[message.id] += "".join(message.texts)
         else:
             assert isinstance(message, Done)
             ended += 1

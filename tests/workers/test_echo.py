@@ -129,9 +129,9 @@ def test_it_runs_as_a_process_of_its_own(tmp_path: Path) -> None:
             Generate(id=2, ctx=1, params=Params(model_id="echo"), messages=(user("hello 😀 you"),), stream=True)
         )
         assert [worker.next() for _ in range(3)] == [
-            Chunk(id=2, text="hello "),
-            Chunk(id=2, text="😀 "),
-            Chunk(id=2, text="you"),
+            Chunk(id=2, texts=("hello ",)),
+            Chunk(id=2, texts=("😀 ",)),
+            Chunk(id=2, texts=("you",)),
         ]
         assert isinstance(worker.next(), Done)
         worker.input.close()

@@ -6,13 +6,13 @@ It decides nothing about replies. All its tasks belong to one group, so nothing 
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Final, Protocol, assert_never
 
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
-from waifu_client.protocol import ErrorCode, GenerateStreamChunk, GetStatsDone, ProviderDetails, RequestId
+from waifu_client.protocol import ErrorCode, GetStatsDone, ProviderDetails, RequestId
 from waifu_llm.config import LimitSettings
 from waifu_llm.errors import Failure, ModuleError, Reason, failure_of
 from waifu_llm.server.content import logged
@@ -30,6 +30,7 @@ from waifu_llm.session.effects import (
     ReadProviders,
     ReadStats,
     Send,
+    SendText,
     SetTimer,
     StartGeneration,
     StartLoad,
@@ -92,9 +93,9 @@ class _Sink:
         self._connection = connection
         self._ticket = ticket
 
-    def chunk(self, text: str) -> None:
+    def chunks(self, texts: Sequence[str]) -> None:
         try:
-            self._connection.chunk(self._ticket, text)
+            self._connection.chunks(self._ticket, texts)
         except Exception as error:
             self._connection.generation_broke(self._ticket, error)
 
@@ -155,6 +156,8 @@ class Connection:
         """Carry out a session's effects, in their order."""
         for effect in effects:
             match effect:
+                case SendText(ticket, texts):
+                    self._writer.put_chunks(ticket, ticket.request_id, texts)
                 case Send(reply):
                     self._writer.put(reply)
                 case SetTimer(ticket, at):
@@ -170,14 +173,14 @@ class Connection:
                 case _:
                     self._begin(effect)
 
-    def chunk(self, ticket: GenerationTicket, text: str) -> None:
+    def chunks(self, ticket: GenerationTicket, texts: Sequence[str]) -> None:
         """The pool has text for one of this connection's generations."""
-        reply = self.session.chunk(ticket, text)
-        if isinstance(reply, GenerateStreamChunk):
-            self._writer.put_chunk(ticket, reply)
-        elif reply is not None:
+        effects = self.session.chunks(ticket, texts)
+        if ticket.done:
             # Not from inside the pool, which is told to cancel.
-            self._loop.call_soon(self.perform, reply)
+            self._loop.call_soon(self.perform, effects)
+        else:
+            self.perform(effects)
 
     def generation_ended(self, ticket: GenerationTicket, ending: Ending) -> None:
         """The pool ended one of this connection's generations."""

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from collections.abc import Sequence
 from typing import Final
 
 from waifu_llm.supervision.jobs import Ending, Job, Sink
@@ -31,11 +32,11 @@ class _Logged:
         self._text: list[str] = []
         self._kept = 0
 
-    def chunk(self, text: str) -> None:
+    def chunks(self, texts: Sequence[str]) -> None:
         if self._kept <= _LONGEST:
-            self._text.append(text)
-            self._kept += len(text)
-        self._sink.chunk(text)
+            self._text.extend(texts)
+            self._kept += sum(map(len, texts))
+        self._sink.chunks(texts)
 
     def ended(self, ending: Ending) -> None:
         outcome = "SUCCESS" if ending.failure is None else str(ending.failure.code)

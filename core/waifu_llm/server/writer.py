@@ -2,28 +2,26 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
-from waifu_client.protocol import AnyReply, GenerateStreamChunk
+from waifu_client.protocol import AnyReply, RequestId
 from waifu_llm.config import LimitSettings
 from waifu_llm.outbox import Outbox
+from waifu_llm.server.frames import write_texts
 
 # How long a client may take to answer a close frame before its socket is cut.
 CLOSE_S: Final = 2.0
 _TRY_AGAIN_LATER: Final = 1013
 # A client for whom thousands of messages wait must not keep the loop from the others.
 _WRITE_FOR_S: Final = 0.002
+# One write at most, so that a client that reads slowly is seen to read.
+_WRITE_BYTES: Final = 64 * 1024
 
 _log = logging.getLogger(__name__)
-
-
-async def write_text(socket: ServerConnection, frame: bytes) -> None:
-    """One text frame; returns when the client may be sent more. The one place that knows how frames are made."""
-    await socket.send(frame, text=True)
 
 
 class Writer:
@@ -42,7 +40,7 @@ class Writer:
         self._gone = False
         self._ending: tuple[int, str] | None = None
         self._farewell: asyncio.Task[None] | None = None
-        self._frames_written = 0
+        self._messages_written = 0
         self._watch: asyncio.TimerHandle | None = None
 
     @property
@@ -55,9 +53,9 @@ class Writer:
         self._outbox.put(reply)
         self._pending()
 
-    def put_chunk(self, stream: object, reply: GenerateStreamChunk) -> None:
-        """Send a chunk of a stream."""
-        self._outbox.put_chunk(stream, reply)
+    def put_chunks(self, stream: object, request_id: RequestId, texts: Sequence[str]) -> None:
+        """Send chunks of a stream."""
+        self._outbox.put_chunks(stream, request_id, texts)
         self._pending()
 
     def end(self, code: int, reason: str) -> None:
@@ -99,15 +97,20 @@ class Writer:
                 return
 
     async def _write_batch(self, batch: list[bytes]) -> None:
-        self._watch_progress()
         begun = self._loop.time()
+        for messages in _parts(batch):
+            await write_texts(self._socket, messages)
+            self._messages_written += len(messages)
+            if self._socket.transport.get_write_buffer_size():
+                await self._drain()
+            if self._loop.time() - begun >= _WRITE_FOR_S:
+                await asyncio.sleep(0)
+                begun = self._loop.time()
+
+    async def _drain(self) -> None:
+        self._watch_progress()
         try:
-            for frame in batch:
-                await write_text(self._socket, frame)
-                self._frames_written += 1
-                if self._loop.time() - begun >= _WRITE_FOR_S:
-                    await asyncio.sleep(0)
-                    begun = self._loop.time()
+            await self._socket.drain()
         finally:
             self._stop_watching()
 
@@ -129,7 +132,7 @@ class Writer:
             self._give_up("too much waits for it")
 
     def _progress(self) -> tuple[int, int]:
-        return self._frames_written, -self._socket.transport.get_write_buffer_size()
+        return self._messages_written, -self._socket.transport.get_write_buffer_size()
 
     def _watch_progress(self) -> None:
         self._watch = self._loop.call_later(self._limits.stall_s, self._check_progress, self._progress())
@@ -157,3 +160,19 @@ class Writer:
         self._farewell = self._loop.create_task(self._close(_TRY_AGAIN_LATER, reason))
         # Not from here: the text that was too much may come from inside the pool, which is then told to cancel.
         self._loop.call_soon(self._on_give_up)
+
+
+def _parts(batch: list[bytes]) -> Iterator[list[bytes]]:
+    """A batch in as many writes as its size asks for, mostly one."""
+    if sum(map(len, batch)) <= _WRITE_BYTES:
+        yield batch
+        return
+    part: list[bytes] = []
+    size = 0
+    for message in batch:
+        if part and size + len(message) > _WRITE_BYTES:
+            yield part
+            part, size = [], 0
+        part.append(message)
+        size += len(message)
+    yield part

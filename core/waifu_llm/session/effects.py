@@ -1,5 +1,6 @@
 """What a session asks its server to do, and the tickets by which the two speak of a running request."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from io import StringIO
 from typing import TypeAlias
@@ -63,6 +64,14 @@ class Send:
 
 
 @dataclass(frozen=True, slots=True)
+class SendText:
+    """Pieces of a stream's text are due, a message each."""
+
+    ticket: GenerationTicket
+    texts: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
 class SetTimer:
     """Call `timer_expired` at that time of the clock, unless the ticket is finished before."""
 
@@ -80,7 +89,7 @@ class StartLoad:
 
 @dataclass(frozen=True, slots=True)
 class StartGeneration:
-    """Answered by `chunk`, then `generation_ended` (`failed` where the pool does not take it)."""
+    """Answered by `chunks`, then `generation_ended` (`failed` where the pool does not take it)."""
 
     ticket: GenerationTicket
     loaded: Loaded
@@ -147,6 +156,7 @@ class Disconnect:
 
 Effect: TypeAlias = (
     Send
+    | SendText
     | SetTimer
     | StartLoad
     | StartGeneration

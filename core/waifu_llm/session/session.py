@@ -6,11 +6,11 @@ and disconnect may race in any order.
 """
 
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, assert_never
 
 from waifu_client import protocol
-from waifu_client.protocol import AnyReply, ErrorCode, GenerateStreamChunk, RequestId
+from waifu_client.protocol import AnyReply, ErrorCode, RequestId
 from waifu_llm.config import LimitSettings
 from waifu_llm.errors import Busy, Closing, Failure, Reason, TimedOut, UnknownProvider
 from waifu_llm.redaction import Redactor
@@ -27,6 +27,7 @@ from waifu_llm.session.effects import (
     ReadProviders,
     ReadStats,
     Send,
+    SendText,
     SetTimer,
     StartGeneration,
     StartLoad,
@@ -239,21 +240,22 @@ class Session:
         done = self._replies.load_done(ticket.request_id, ticket.provider, None, loaded.warning)
         return [self._finish(ticket, ErrorCode.SUCCESS), Send(done)]
 
-    def chunk(self, ticket: GenerationTicket, text: str) -> GenerateStreamChunk | list[Effect] | None:
-        """A piece of text came; the reply that is due, if any, or what ends an answer that became too long."""
-        if ticket.done or not text:
-            return None
-        ticket.chunks += 1
+    def chunks(self, ticket: GenerationTicket, texts: Sequence[str]) -> list[Effect]:
+        """Pieces of text came; where the answer became too long with them, it ends."""
+        if ticket.done:
+            return []
+        ticket.chunks += len(texts)
         ticket.last_text = now = self._clock()
         if ticket.first_chunk_s is None:
             ticket.first_chunk_s = now - ticket.started
         if ticket.stream:
-            return GenerateStreamChunk(unique_request_id=ticket.request_id, chunk=text)
+            return [SendText(ticket, texts)]
+        text = "".join(texts)
         ticket.size += len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
         if ticket.size > self._limits.answer_bytes:
             return self._end(ticket, self._too_long(), cancel=True)
         ticket.text.write(text)
-        return None
+        return []
 
     def _too_long(self) -> Failure:
         text = (

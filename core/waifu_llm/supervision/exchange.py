@@ -1,14 +1,14 @@
 """The requests that a worker has in its hands: their ids, who hears their chunks, and their one end."""
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from waifu_llm.errors import ModuleError, WorkerFailure
 from waifu_worker.wire import Chunk, Done, Failed, Progress
 
 
-def _ignore_text(text: str) -> None:
+def _ignore_texts(texts: Sequence[str]) -> None:
     """A load and a model list have no text."""
 
 
@@ -21,7 +21,7 @@ class Exchange:
     """A request on the wire. `ended` is called exactly once, with its good or bad end."""
 
     ended: Callable[[Done | ModuleError], None]
-    chunk: Callable[[str], None] = _ignore_text
+    chunks: Callable[[Sequence[str]], None] = _ignore_texts
     progress: Callable[[Progress], None] = _ignore_progress
     is_load: bool = False
     id: int = 0
@@ -58,11 +58,11 @@ class Exchanges:
         self._pending[exchange.id] = exchange
 
     def chunk(self, message: Chunk) -> bool:
-        """A piece of text; none of a cancelled request is heard any more."""
+        """Pieces of text; none of a cancelled request is heard any more."""
         exchange = self._pending.get(message.id)
         if exchange is not None and not exchange.cancelled:
             self.delivered = True
-            exchange.chunk(message.text)
+            exchange.chunks(message.texts)
         return exchange is not None
 
     def progress(self, message: Progress) -> bool:

@@ -64,8 +64,8 @@ class Ending:
 class Sink(Protocol):
     """Where a generation's text goes. Called on the event loop; must not block or raise."""
 
-    def chunk(self, text: str) -> None:
-        """A piece of text, never empty."""
+    def chunks(self, texts: Sequence[str]) -> None:
+        """Pieces of text that came together, in order; at least one, none of them empty."""
 
     def ended(self, ending: Ending) -> None:
         """Exactly once, and nothing after it; never for a generation that was cancelled through the pool."""

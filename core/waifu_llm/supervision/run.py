@@ -88,7 +88,7 @@ class Run:
             stream=job.stream,
             time_left_ms=left_ms,
         )
-        self._exchange = Exchange(self._ended, chunk=sink.chunk)
+        self._exchange = Exchange(self._ended, chunks=sink.chunks)
         self.context.supervisor.submit(self._exchange, message)
         self._job = None
         self._on_sent(self)

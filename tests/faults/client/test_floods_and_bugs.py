@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -136,14 +137,14 @@ async def test_r16_a_bug_in_one_requests_text_ends_that_request_and_no_other_of_
 ) -> None:
     limits = LimitSettings()
     bench = make_bench(limits=limits)
-    hand_on = Session.chunk
+    hand_on = Session.chunks
 
-    def chunk(session: Session, ticket: Any, text: str) -> Any:
-        if text == "the bug":
-            raise ValueError(text)
-        return hand_on(session, ticket, text)
+    def chunks(session: Session, ticket: Any, texts: Sequence[str]) -> Any:
+        if "the bug" in texts:
+            raise ValueError(texts)
+        return hand_on(session, ticket, texts)
 
-    monkeypatch.setattr(Session, "chunk", chunk)
+    monkeypatch.setattr(Session, "chunks", chunks)
     async with over(bench, limits) as url, working(bench) as worker, connected(url) as peer:
         for name in ("unlucky", "lucky"):
             await peer.generate(name, stream=True)
@@ -151,9 +152,9 @@ async def test_r16_a_bug_in_one_requests_text_ends_that_request_and_no_other_of_
         unlucky, lucky = (asked.id for asked in worker.waiting)
         # In one read of the pipe.
         worker.process.say(
-            wire.Chunk(id=lucky, text="one "),
-            wire.Chunk(id=unlucky, text="the bug"),
-            wire.Chunk(id=lucky, text="two"),
+            wire.Chunk(id=lucky, texts=("one ",)),
+            wire.Chunk(id=unlucky, texts=("the bug",)),
+            wire.Chunk(id=lucky, texts=("two",)),
             wire.Done(id=lucky),
         )
         heard: dict[str, Any] = {"lucky": "", "unlucky": ""}

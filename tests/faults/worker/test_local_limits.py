@@ -43,7 +43,7 @@ async def test_w18_a_worker_over_its_limit_ends_with_out_of_memory_and_others_go
     bench.pool.generate(load, job(), "c", second)
     bench.pool.generate(other_load, job(), "d", neighbour)
     message = await process.next_sent(wire.Generate)
-    process.say(wire.Chunk(id=message.id, text="so far"))
+    process.say(wire.Chunk(id=message.id, texts=("so far",)))
     bench.machine.by_pid[process.pid] = 101 * MIB
     for ending in (await sink.ending(), await second.ending()):
         assert ending.failure is not None

@@ -113,7 +113,7 @@ async def test_w7_a_frame_that_is_cut_at_any_byte_is_dropped_with_its_worker(ben
         if process.ended:
             process = await bench.spawn.loaded()
         message = await process.next_sent(wire.Generate)
-        process.say(wire.Chunk(id=message.id, text="first "))
+        process.say(wire.Chunk(id=message.id, texts=("first ",)))
         process.write_raw(answer(message.id, 2)[:cut])
         text, whole = text_of(message.id, 2, cut)
         process.exit(1)

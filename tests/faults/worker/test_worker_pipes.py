@@ -60,7 +60,7 @@ async def test_w8_a_line_is_read_up_to_its_limit_and_over_it_ends_the_worker(ben
     sink = RecordingSink()
     bench.pool.generate(load, job(), "c", sink)
     request = (await worker.next_sent(wire.Generate)).id
-    frame = b'{"type":"chunk","id":%d,"text":"%s"}\n'
+    frame = b'{"type":"chunk","id":%d,"texts":["%s"]}\n'
     size = MAX_LINE_BYTES + more - len(frame % (request, b"")) + 1
     data = frame % (request, b"x" * size)
     assert len(data) == MAX_LINE_BYTES + more + 1, "the newline is not counted"

@@ -141,7 +141,7 @@ async def test_w3_a_chunk_starts_the_time_of_a_stream_again(module: WholeModule)
     request = await module.generating(client, process, "g", stream=True, timeout_ms=5000)
     for number in range(3):
         await asyncio.sleep(4.9)
-        process.say(wire.Beat(), wire.Chunk(id=request, text=f"{number} "))
+        process.say(wire.Beat(), wire.Chunk(id=request, texts=(f"{number} ",)))
     assert (await ended(client, "g"))["error"] == "TIMEOUT"
     assert 19.7 <= now() - begin <= 19.95
     assert client.text("g") == "0 1 2 "
@@ -195,7 +195,7 @@ async def test_w5_so_many_bad_lines_in_so_short_a_time_end_a_worker_and_others_d
     second = await module.generating(other, process, "h", stream=True)
     for number in range(count):
         process.write_raw(b"Loading weights: %d/100\n" % number)
-        process.say(wire.Chunk(id=first, text=f"{number} "), wire.Chunk(id=second, text=f"{number}|"))
+        process.say(wire.Chunk(id=first, texts=(f"{number} ",)), wire.Chunk(id=second, texts=(f"{number}|",)))
         await asyncio.sleep(every)
     assert process.ended is is_killed
     if not is_killed:
@@ -268,13 +268,13 @@ async def test_w19_answers_to_unknown_finished_and_foreign_requests_are_dropped_
     foreign = await module.generating(other, stranger, "h", stream=True)
     for stray in (finished, foreign, 987_654_321):
         process.say(
-            wire.Chunk(id=stray, text="stray"),
+            wire.Chunk(id=stray, texts=("stray",)),
             wire.Progress(id=stray, stage="model", detail="stray"),
             wire.Failed(id=stray, error=wire.Code.UNEXPECTED, message="stray"),
             wire.Done(id=stray),
         )
-    process.say(wire.Chunk(id=request, text="mine"), wire.Done(id=request))
-    stranger.say(wire.Chunk(id=foreign, text="its own"), wire.Done(id=foreign))
+    process.say(wire.Chunk(id=request, texts=("mine",)), wire.Done(id=request))
+    stranger.say(wire.Chunk(id=foreign, texts=("its own",)), wire.Done(id=foreign))
     assert (await ended(client, "g"))["error"] == "SUCCESS"
     assert (await ended(other, "h"))["error"] == "SUCCESS"
     assert (client.text("g"), other.text("h")) == ("mine", "its own")
@@ -292,9 +292,9 @@ async def test_w20_of_two_ends_the_first_counts_and_what_comes_after_it_is_not_h
     process = await module.loaded(client)
     request = await module.generating(client, process, "g", stream=True)
     process.say(
-        wire.Chunk(id=request, text="first"),
+        wire.Chunk(id=request, texts=("first",)),
         wire.Done(id=request, finish_reason="stop"),
-        wire.Chunk(id=request, text="late"),
+        wire.Chunk(id=request, texts=("late",)),
         wire.Failed(id=request, error=wire.Code.UNEXPECTED, message="late"),
         wire.Done(id=request),
     )
@@ -311,9 +311,9 @@ async def test_w21_what_a_process_that_was_replaced_still_says_is_nobodys(module
     client.generate("g", stream=True)
     process = await reloaded(module)
     request = (await process.next_sent(wire.Generate)).id
-    old._events.output(b'{"type":"chunk","id":%d,"text":"old"}\n{"type":"done","id":%d}\n' % (request, request))
+    old._events.output(b'{"type":"chunk","id":%d,"texts":["old"]}\n{"type":"done","id":%d}\n' % (request, request))
     old._events.exited(0)
-    process.say(wire.Chunk(id=request, text="new"), wire.Done(id=request))
+    process.say(wire.Chunk(id=request, texts=("new",)), wire.Done(id=request))
     assert (await ended(client, "g"))["error"] == "SUCCESS"
     assert client.text("g") == "new"
 
@@ -337,7 +337,7 @@ async def test_r16_an_error_of_ours_with_one_message_loses_none_of_those_behind_
     monkeypatch.setattr(Supervisor, "received", broken)
     process.say(
         wire.Progress(id=request, stage="model", detail="fatal"),
-        wire.Chunk(id=request, text="heard"),
+        wire.Chunk(id=request, texts=("heard",)),
         wire.Done(id=request),
     )
     assert (await ended(client, "g"))["error"] == "SUCCESS"
@@ -363,7 +363,7 @@ async def test_r13_after_a_jump_of_the_clock_workers_and_requests_live_on(module
         await asyncio.sleep(20)
     assert not process.ended
     assert not second.ended
-    process.say(wire.Chunk(id=request, text="still here"), wire.Done(id=request))
+    process.say(wire.Chunk(id=request, texts=("still here",)), wire.Done(id=request))
     assert (await ended(client, "g"))["error"] == "SUCCESS"
     begin = now()
     await is_killed(process)

@@ -202,7 +202,7 @@ def _two_ends(_: str) -> None:
     assert task is not None
     request_id = int(task.get_name().removeprefix("request "))
     done = b'{"type":"done","id":%d}\n' % request_id
-    mischief.raw(done + b'{"type":"chunk","id":%d,"text":"late"}\n' % request_id + done)
+    mischief.raw(done + b'{"type":"chunk","id":%d,"texts":["late"]}\n' % request_id + done)
 
 
 _PAST_THE_RUNTIME: dict[str, Callable[[str], None]] = {
@@ -220,8 +220,8 @@ _PAST_THE_RUNTIME: dict[str, Callable[[str], None]] = {
 
 _LINES = {
     "garbage": b"Loading weights: 100%|####| 12/12\n",
-    "bad-utf8": b'{"type":"chunk","id":1,"text":"\xff\xfe\x80"}\n',
-    "strangers": b'{"type":"chunk","id":987654321,"text":"stranger"}\n{"type":"done","id":987654321}\n',
+    "bad-utf8": b'{"type":"chunk","id":1,"texts":["\xff\xfe\x80"]}\n',
+    "strangers": b'{"type":"chunk","id":987654321,"texts":["stranger"]}\n{"type":"done","id":987654321}\n',
 }
 
 
