@@ -120,3 +120,12 @@ def test_a_loads_own_fields_lie_beside_the_others_and_cannot_replace_them() -> N
     assert "k" not in repr(load).replace("unique", "")
     plain = protocol.Load(unique_request_id="1", provider="p")
     assert json.loads(encode_request(plain)) == {"type": "load", "unique_request_id": "1", "provider": "p"}
+
+
+@pytest.mark.parametrize("request_id", ["1", 7, 'quote " and \\', "é\u2028"])
+@pytest.mark.parametrize(
+    "texts", [["one"], ["a\nb", 'say "x"', "\\", "é😀\u2028\x85", "\x00\x1f"], ["x" * 100_000, "y"]]
+)
+def test_chunks_are_encoded_together_as_they_are_one_by_one(texts: list[str], request_id: str | int) -> None:
+    each = [encode_reply(protocol.GenerateStreamChunk(unique_request_id=request_id, chunk=text)) for text in texts]
+    assert protocol.encode_chunks(request_id, texts) == each
