@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import functools
+import gc
 import logging
 import os
 import platform
@@ -127,6 +128,9 @@ async def run_module(
         ):
             server = Server(pool, settings, statistics, redactor, pool.gateway_token)
             host, port = await server.start()
+            if stop is None:
+                # What is there now stays to the end: a collection that looks at it again keeps all clients waiting.
+                gc.freeze()
             url = f"{'ws' if settings.server.tls_cert is None else 'wss'}://{host}:{port}"
             try:
                 with _findable(home, url, settings.token) if stop is None else contextlib.nullcontext():

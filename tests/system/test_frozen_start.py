@@ -1,0 +1,31 @@
+"""What a module loads at its start is looked at by no collection of garbage later."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from support.waiting import WAIT_S
+
+# Its own process: what is frozen stays so for good.
+PROGRAM = """
+import asyncio, gc, os, signal, sys
+from pathlib import Path
+from waifu_llm.config import ServerSettings, Settings
+from waifu_llm.module import Announce, run_module
+from waifu_llm.paths import Home
+
+def listens(url):
+    print(gc.get_freeze_count(), len(gc.get_objects()))
+    os.kill(os.getpid(), signal.SIGTERM)
+
+settings = Settings(server=ServerSettings(port=0))
+asyncio.run(run_module(settings, Home(Path(sys.argv[1])), os.environ, announce=Announce(listens)))
+"""
+
+
+def test_a_collection_in_a_running_module_does_not_look_at_what_its_start_loaded(home: Path) -> None:
+    argv = [sys.executable, "-c", PROGRAM, str(home)]
+    ran = subprocess.run(argv, capture_output=True, text=True, check=True, timeout=WAIT_S)
+    frozen, others = map(int, ran.stdout.split())
+    assert frozen > 10_000
+    assert others < 1000
