@@ -8,6 +8,7 @@ import msgspec
 from waifu_worker.wire import ChatMessage
 
 _FOLDED: Final = frozenset({"tool", "function"})
+_NAMELESS: Final = "AI"
 
 
 def name_in_front(message: ChatMessage) -> ChatMessage:
@@ -23,6 +24,11 @@ def fold_roles(messages: Iterable[ChatMessage]) -> tuple[ChatMessage, ...]:
         msgspec.structs.replace(name_in_front(message), role="user") if message.role in _FOLDED else message
         for message in messages
     )
+
+
+def name_in_prompt(character_name: str) -> str:
+    """The character's name where a prompt needs one: a name of blanks is none, and is taken out of no answer."""
+    return character_name if character_name.strip() else _NAMELESS
 
 
 def transcript(messages: Iterable[ChatMessage], character_name: str, user_name: str = "User") -> str:

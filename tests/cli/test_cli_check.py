@@ -15,7 +15,8 @@ from support.command_line import Cli, Module
 from support.stores import write_worker
 
 from waifu_llm import catalog
-from waifu_llm.cli import context
+from waifu_llm.cli import context, inspection
+from waifu_llm.config import ServerSettings, Settings
 from waifu_llm.config.example import example_text
 from waifu_llm.environment import uv
 from waifu_llm.errors import InstallFailed
@@ -208,6 +209,18 @@ def test_a_port_that_another_program_has_is_told_with_its_name(cli: Cli, free_po
         _, (problem,) = checked(cli)
     assert problem.startswith(f"port {free_port} is in use by ")
     assert f"(pid {os.getpid()})" in problem
+
+
+def test_no_port_is_looked_at_where_the_settings_cannot_be_read(
+    cli: Cli, free_port: int, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inspection, "Settings", lambda: Settings(server=ServerSettings(port=free_port)))
+    home.mkdir(mode=0o700)
+    (home / "waifu-llm.toml").write_text("[server]\nprot = 1\n")
+    with socket.create_server(("127.0.0.1", free_port)):
+        facts, (problem,) = checked(cli)
+    assert problem.endswith("[server] has no key prot; did you mean port?")
+    assert facts["running"] == "no module"
 
 
 def test_a_port_that_somebody_unknown_has_is_told(cli: Cli, free_port: int, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -89,6 +89,18 @@ def test_a_chat_uses_the_module_that_runs_and_ps_shows_its_worker(
     assert "token" not in listed
 
 
+def test_ps_shows_how_much_memory_a_worker_may_use(
+    cli: Cli, serve: Serve, installed: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed("echo")
+    monkeypatch.setenv("WAIFU_LLM_WORKERS_MEMORY_MB", "2048")
+    serve()
+    assert cli("chat", "echo", "--prompt", "hi").out == "hi\n"
+    assert " of 2.0 GiB " in cli("ps").out.splitlines()[2]
+    (listed,) = json.loads(cli("ps", "--json").out)
+    assert listed["workers"][0]["memory_limit_bytes"] == 2**31
+
+
 def test_one_providers_workers_are_stopped(cli: Cli, serve: Serve, installed: Callable[..., None]) -> None:
     installed("echo")
     serve()

@@ -6,7 +6,7 @@ import threading
 import pytest
 from support.fake_process import FakeProcess
 from support.pool_bench import Bench, MakeBench, RecordingSink, job
-from support.waiting import WAIT_S, bounded
+from support.waiting import WAIT_S, bounded, until
 
 from waifu_llm.errors import (
     Closing,
@@ -172,7 +172,7 @@ async def test_the_providers_refusal_reaches_the_client_and_the_worker_goes(benc
     assert (failure.code, failure.reason) == ("AUTHORIZATION", "quota")
     await process.end()
     assert bench.pool.last_loaded is None
-    assert bench.pool.workers() == []
+    await until(lambda: bench.pool.workers() == [], "it is forgotten")
 
 
 async def test_a_failed_load_leaves_the_worker_of_others_alone(bench: Bench) -> None:

@@ -1,6 +1,6 @@
 """Roles folded, names put in front, conversations as plain text."""
 
-from waifu_worker.messages import fold_roles, name_in_front, transcript
+from waifu_worker.messages import fold_roles, name_in_front, name_in_prompt, transcript
 from waifu_worker.wire import ChatMessage
 
 
@@ -32,6 +32,10 @@ def test_tool_and_function_messages_become_user_messages_with_the_name_in_front(
         ChatMessage(role="user", content="weather: 12 C"),
         ChatMessage(role="user", content="42"),
     )
+
+
+def test_a_name_of_blanks_is_none_but_a_prompt_has_one() -> None:
+    assert [name_in_prompt(name) for name in ("Mia", " ", "")] == ["Mia", "AI", "AI"]
 
 
 def test_a_transcript_names_who_speaks_and_ends_with_the_character() -> None:

@@ -160,6 +160,7 @@ def test_one_name_prefix_at_the_very_start_is_taken_away_with_the_blanks_around_
 
 def test_the_name_is_taken_away_before_stops_are_looked_for() -> None:
     assert filtered(["AI: hello AI: you"], character_name="AI", stops=["AI:"]) == "hello "
+    assert filtered([" : AI: hello"], character_name=" ") == " : AI: hello"
     assert filtered(["\nAI:", "\nhello\n"], character_name="AI", stops=["\n"]) == "hello"
 
 

@@ -257,6 +257,13 @@ def test_where_no_template_is_the_default_a_transcript_is_read_and_others_turns_
     assert prompt.turns == ("\nBob:", "\nUser:")
 
 
+def test_a_transcript_without_a_character_has_the_usual_one() -> None:
+    prompt = make_prompt(
+        Tokenizer(), GenerateRequest(Params(model_id="m", character_name=" "), [message("user", "ok")], None, None)
+    )
+    assert "".join(map(chr, prompt.ids)) == "^User: ok\nAI:"
+
+
 async def test_work_is_done_one_after_the_other_and_in_order() -> None:
     engine, done = Engine(), []
     async with bounded():

@@ -182,6 +182,13 @@ async def test_kayra_gets_a_transcript_with_everybodys_name(driver: Driver, upst
     assert body(upstream.exchanges[1])["input"] == "Be kind.\nDev: Hi\nMia: Yo\nUser: weather: 22 C\nUser: So?\nMia:"
 
 
+async def test_the_older_models_have_a_speaker_though_nobody_is_named(driver: Driver, upstream: Upstream) -> None:
+    await ask(driver, KAYRA, USER, character_name=" ")
+    assert str(body(upstream.exchanges[1])["input"]).endswith("\nAI:")
+    await ask(driver, ERATO, USER, character_name=" ")
+    assert str(body(upstream.exchanges[2])["input"]).endswith("<|start_header_id|>AI<|end_header_id|>\n\n")
+
+
 async def test_a_raw_text_goes_to_every_model_as_it_is(driver: Driver, upstream: Upstream) -> None:
     for number, (model, path, field) in enumerate(
         [("glm-4-6", "/oa/v1/completions", "prompt"), (ERATO, "/ai/generate-stream", "input")], start=1

@@ -61,6 +61,7 @@ export type LlmStats = {
         restarts: number;
         kind: "worker" | "gateway";
         address: string | null;
+        memory_limit_bytes?: number | null;
     }[];
     environments: { name: string; state: string }[];
     connections: number;

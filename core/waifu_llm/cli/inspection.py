@@ -32,7 +32,8 @@ async def inspect(context: Context) -> Findings:
     """Look at everything; what fails does not keep the rest from being looked at. Changes nothing but the home."""
     findings = Findings({"version": f"waifu-llm {__version__}, Python {platform.python_version()}"})
     _look_at_home(context, findings)
-    settings = _look_at_config(context, findings)
+    known = _look_at_config(context, findings)
+    settings = known or Settings()
     _look_at_keys(context, findings)
     async with Processes() as processes:
         await _look_at_uv(context, processes, findings)
@@ -41,7 +42,9 @@ async def inspect(context: Context) -> Findings:
         )
         _look_at_environments(context, store, findings)
     look_at_gateways(context, settings, store, findings)
-    _look_at_port(context, settings, findings)
+    _look_at_running(context, findings)
+    if known is not None:
+        _look_at_port(context, known, findings)
     return findings
 
 
@@ -62,8 +65,8 @@ def _look_at_home(context: Context, findings: Findings) -> None:
         findings.problems.append(f"only {size(free)} are free where {home.root} lies; make room (`waifu-llm prune`)")
 
 
-def _look_at_config(context: Context, findings: Findings) -> Settings:
-    """The settings, or the defaults where they cannot be read, so that the other looks can go on."""
+def _look_at_config(context: Context, findings: Findings) -> Settings | None:
+    """The settings; None where they cannot be read."""
     file = context.home.config_file
     findings.facts["config"] = str(file) if file.exists() else "none (`waifu-llm check --write-config` writes one)"
     try:
@@ -73,7 +76,7 @@ def _look_at_config(context: Context, findings: Findings) -> Settings:
         Upstreams.of(resolved.settings.server)
     except ModuleError as error:
         findings.problems.append(error.message)
-        return Settings()
+        return None
     server = resolved.settings.server
     findings.problems.extend(
         f"server.{key}: there is no file {path}"
@@ -129,9 +132,12 @@ def _look_at_environments(context: Context, store: EnvironmentStore, findings: F
         findings.facts["out of date"] = ", ".join(states[EnvironmentState.STALE]) + " (`waifu-llm update`)"
 
 
-def _look_at_port(context: Context, settings: Settings, findings: Findings) -> None:
+def _look_at_running(context: Context, findings: Findings) -> None:
     modules = running_modules(context.home)
     findings.facts["running"] = ", ".join(f"{module.url} (pid {module.pid})" for module in modules) or "no module"
+
+
+def _look_at_port(context: Context, settings: Settings, findings: Findings) -> None:
     host, port = settings.server.host, settings.server.port
     error = bind_error(host, port)
     if error is None:
@@ -140,7 +146,7 @@ def _look_at_port(context: Context, settings: Settings, findings: Findings) -> N
         findings.problems.append(f"server.host: {host} cannot be listened on: {error.strerror}")
         return
     owner = owner_of(port)
-    if owner not in {module.pid for module in modules}:
+    if owner not in {module.pid for module in running_modules(context.home)}:
         findings.problems.append(
             f"port {port} is in use by {named(owner)}; end it, or choose another one (--port, server.port)"
         )

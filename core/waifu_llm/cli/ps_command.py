@@ -1,12 +1,11 @@
 """`waifu-llm ps`."""
 
-import asyncio
 import time
 from argparse import Namespace
 
 import msgspec
 
-from waifu_client import Client, LLMError
+from waifu_client.errors import LLMError
 from waifu_client.protocol import GetStatsDone, WorkerStats
 from waifu_llm.cli.context import Context
 from waifu_llm.cli.output import note, say, say_json
@@ -19,7 +18,7 @@ _HEADS = ("NAME", "KIND", "STATE", "PID", "MEMORY", "RUNNING", "QUEUED", "UP", "
 def run(args: Namespace) -> int:
     """Print each running module, its workers and its gateways."""
     modules = running_modules(Context().home)
-    answers = asyncio.run(_ask_all(modules))
+    answers = _answers(modules) if modules else []
     if args.json:
         say_json([_as_json(module, answer) for module, answer in zip(modules, answers, strict=True)])
         return 0
@@ -31,11 +30,19 @@ def run(args: Namespace) -> int:
     return 0
 
 
+def _answers(modules: list[RunningModule]) -> list[GetStatsDone | LLMError]:
+    import asyncio  # late, as the client: where no module runs there is nobody to ask
+
+    return asyncio.run(_ask_all(modules))
+
+
 async def _ask_all(modules: list[RunningModule]) -> list[GetStatsDone | LLMError]:
     return [await _ask(module) for module in modules]
 
 
 async def _ask(module: RunningModule) -> GetStatsDone | LLMError:
+    from waifu_client import Client
+
     try:
         client = await Client.open(module.url, token=module.token)
         try:
@@ -69,13 +76,18 @@ def _row(worker: WorkerStats) -> tuple[str, ...]:
         "gateway" if gateway else "provider",
         worker.state,
         "-" if worker.pid is None else str(worker.pid),
-        size(worker.memory_bytes),
+        _memory(worker),
         "-" if gateway else str(worker.running),
         "-" if gateway else str(worker.queued),
         duration(worker.uptime_s),
         str(worker.restarts),
         worker.address or "-",
     )
+
+
+def _memory(worker: WorkerStats) -> str:
+    limit = worker.memory_limit_bytes
+    return size(worker.memory_bytes) if limit is None else f"{size(worker.memory_bytes)} of {size(limit)}"
 
 
 def _as_json(module: RunningModule, answer: GetStatsDone | LLMError) -> dict[str, object]:

@@ -8,6 +8,7 @@ from typing import Final
 from waifu_llm.errors import Busy, Closing, ModuleError, Unloaded
 from waifu_llm.supervision.context import Context
 from waifu_llm.supervision.fields import LoadPlan
+from waifu_llm.supervision.state import WorkerState
 from waifu_llm.supervision.supervisor import Supervisor
 
 # Each is a distinct set of load fields: little for the core, an object of the provider's for a worker.
@@ -81,7 +82,15 @@ class Holdings:
         return context
 
     def _lacks_worker(self, plan: LoadPlan) -> bool:
-        return plan.identity not in self._supervisors and len(self._supervisors) + len(self._stops) >= self._workers
+        if len(self._supervisors) < self._workers:
+            return False
+        taken = [supervisor for supervisor in self._supervisors.values() if self._takes_place(supervisor)]
+        return len(taken) >= self._workers and self._supervisors.get(plan.identity) not in taken
+
+    def _takes_place(self, supervisor: Supervisor) -> bool:
+        """Whether it counts against the limit: one without a process does where somebody may start it any time."""
+        has_process = supervisor.state not in {WorkerState.STOPPED, WorkerState.FAILED}
+        return has_process or any(context.in_use for context in self.on(supervisor))
 
     def _lacks_context(self, plan: LoadPlan) -> bool:
         return (plan.identity, plan.context) not in self._contexts and len(self._contexts) >= MOST_CONTEXTS
@@ -91,16 +100,19 @@ class Holdings:
         if self._stops:
             await asyncio.wait(self._stops, return_when=asyncio.FIRST_COMPLETED)
             return
-        for context in self._idle:
-            going = list(self.on(context.supervisor)) if self._lacks_worker(plan) else [context]
-            if not any(other.in_use or other is self._last for other in going):
-                for other in going:
-                    self.stay(other)
-                    self._expire(other)
-                return
+        needs_worker = self._lacks_worker(plan)
+        # The worker of the last load makes room where no other can: that load stays valid without it.
+        for spared in (self._last, None if needs_worker else self._last):
+            for idle in self._idle:
+                going = list(self.on(idle.supervisor)) if needs_worker else [idle]
+                if not any(other.in_use or other is spared for other in going):
+                    for other in going:
+                        self.stay(other)
+                        self._expire(other)
+                    return
         raise Busy(
-            f"{len(self._supervisors)} workers are in use, as many as there may be (limits.workers)"
-            if self._lacks_worker(plan)
+            f"{self._workers} workers are in use, as many as there may be (limits.workers)"
+            if needs_worker
             else f"{MOST_CONTEXTS} different loads are in use, as many as there may be",
             retry_after_ms=1000,
         )
@@ -153,19 +165,23 @@ class Holdings:
         if any(other.in_use or other in self._idle for other in siblings):
             context.forget()
         else:
-            self._own(supervisor.stop(Unloaded(f"{context.provider} was idle")))
+            self._own(supervisor.stop(Unloaded(f"{context.provider} was idle")), context.plan.identity, supervisor)
         if context is self._last:
             return  # a client that loads nothing may still use it: its next generation starts the worker again
         # Only if it is still this one: a forgotten one that was used once more may have a successor by now.
         if self._contexts.get(key) is context:
             del self._contexts[key]
-        if not siblings and self._supervisors.get(context.plan.identity) is supervisor:
-            del self._supervisors[context.plan.identity]
 
-    def _own(self, work: Coroutine[None, None, None]) -> None:
-        task = self._loop.create_task(work)
+    def _own(self, stop: Coroutine[None, None, None], identity: str, supervisor: Supervisor) -> None:
+        task = self._loop.create_task(stop)
         self._stops.add(task)
-        task.add_done_callback(self._stops.discard)
+        task.add_done_callback(lambda task: self._stopped(task, identity, supervisor))
+
+    def _stopped(self, task: asyncio.Task[None], identity: str, supervisor: Supervisor) -> None:
+        """Forgotten only now: a load that came meanwhile starts this one again, never a second one beside it."""
+        self._stops.discard(task)
+        if self._supervisors.get(identity) is supervisor and not any(self.on(supervisor)):
+            del self._supervisors[identity]
 
     # The end.
 

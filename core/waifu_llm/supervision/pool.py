@@ -27,6 +27,7 @@ from waifu_llm.supervision.gateways import Gateways
 from waifu_llm.supervision.holdings import Holdings
 from waifu_llm.supervision.jobs import Generation, Job, Loaded, LoadFields, LoadProgress, ModelList, Sink
 from waifu_llm.supervision.life import OnProgress, Recipe, Spawn
+from waifu_llm.supervision.own_keys import OwnKeys
 from waifu_llm.supervision.run import Run
 from waifu_llm.supervision.scales import Scales, Weigh
 from waifu_llm.supervision.state import WorkerState
@@ -54,8 +55,8 @@ class Environments(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class PoolMeans:
-    """What a pool works with. `own_key` finds this server's own key; `has_key` tells whether there is one; `weigh`
-    is called in a thread.
+    """What a pool works with. `own_key` finds this server's own key; `has_key` tells whether there is one; `own_key`
+    and `weigh` are called in a thread.
     """
 
     catalog: Catalog
@@ -81,6 +82,7 @@ class Pool:
         self._digest_key = secrets.token_bytes(32)
         self._holdings = Holdings(self._new_supervisor, settings.limits.workers, settings.workers.idle_s)
         self._scales = Scales(settings.workers.memory_mb, means.weigh)
+        self._own_keys = OwnKeys(means.own_key)
         self._load_orders = itertools.count(1)
         limits = settings.limits
         self._admission: Admission[Run] = Admission(limits.running, limits.queued, limits.queued_bytes)
@@ -117,8 +119,7 @@ class Pool:
         self._know(fields.api_key)
         own_key = None
         if not fields.api_key and manifest.declared.key.need is not KeyNeed.NONE:
-            # A keyring may ask its owner first.
-            own_key = await asyncio.to_thread(self._with.own_key, manifest)
+            own_key = await self._own_keys.of(manifest)
             if self._closing:
                 raise Closing("the module is stopping")
         plan = self._plan(manifest, fields, own_key)
@@ -285,6 +286,7 @@ class Pool:
             queued=queued,
             uptime_s=None if since is None else round(self._loop.time() - since, 3),
             restarts=supervisor.restarts,
+            memory_limit_bytes=self._scales.limit or None,
         )
 
     def environments(self) -> list[EnvironmentStats]:
@@ -315,6 +317,7 @@ class Pool:
         # Before the first wait: a build that ends meanwhile, since the module stops, is no failure of a gateway's.
         gateways = self._gateways.stop()
         self._holdings.begin_closing()
+        self._own_keys.close()
         for run in tuple(self._runs):
             run.fail(error.failure())
             self._end(run)

@@ -36,11 +36,11 @@ class OnScales(Protocol):
 class Scales:
     """All that live are weighed every few seconds, every second where there is a limit; nothing waits for it.
 
-    `weigh` is called in a thread; `memory_mb` is the limit in MiB, 0 for none.
+    `weigh` is called in a thread; `memory_mb` is the limit in MiB, 0 for none, and `limit` the same in bytes.
     """
 
     def __init__(self, memory_mb: int, weigh: Weigh) -> None:
-        self._limit = memory_mb * MIB
+        self.limit: Final = memory_mb * MIB
         self._weigh = weigh
         self._on: set[OnScales] = set()
         self._timer: asyncio.TimerHandle | None = None
@@ -78,7 +78,7 @@ class Scales:
         for pid, weight in weights.by_pid.items():
             on[pid].weight = weight
         limited = {on[pid]: weight for pid, weight in weights.by_pid.items() if on[pid].is_limited}
-        for one, why in too_heavy(limited, self._limit, weights.total, weights.available).items():
+        for one, why in too_heavy(limited, self.limit, weights.total, weights.available).items():
             one.too_heavy(why)
 
     def _weighed(self, task: asyncio.Task[None]) -> None:
@@ -90,5 +90,5 @@ class Scales:
         if self._again:
             self._begin()
         elif self._on:
-            interval = _LIMITED_INTERVAL_S if self._limit else _INTERVAL_S
+            interval = _LIMITED_INTERVAL_S if self.limit else _INTERVAL_S
             self._timer = task.get_loop().call_later(interval, self._begin)

@@ -25,6 +25,8 @@ from waifu_lollms.selection import Choice, Selection
 
 SILENCE_MS: Final = 300_000  # without a word from the model; a local one may have to be read into memory first
 INTERNAL: Final = "an internal error: the gateway's log says more"
+# Who speaks where no personality does. None and "" are the protocol's "AI", and a raw answer may begin with "AI:".
+_NOBODY: Final = " "
 
 _log: Final = logging.getLogger(__name__)
 
@@ -189,8 +191,7 @@ class GenerationQueue:
         params = order.parameters.for_client()
         params["stop_tokens"] = order.discussion.stops or None
         params["timeout_ms"] = SILENCE_MS
-        if order.speaker:
-            params["character_name"] = order.speaker
+        params["character_name"] = order.speaker or _NOBODY
         is_chat = self._selection.is_chat(binding)
         messages: tuple[Message, ...] = order.discussion.messages if is_chat else ()
         prompt = None if is_chat else order.discussion.text

@@ -53,6 +53,15 @@ async def test_chunks_come_as_they_are_made_and_the_end_has_the_same_id(house: H
     assert program.nothing_more
 
 
+async def test_a_raw_answer_keeps_whatever_name_it_begins_with(house: House, hand: Puppet) -> None:
+    program = await house.program()
+    await ask(program, "Hi")
+    strand = await hand.strand()
+    await say(strand, program, "AI: Hello")
+    await strand.finish()
+    assert (await program.reply("text_generated"))["text"] == "AI: Hello"
+
+
 async def test_a_personality_answers_with_its_instructions_and_what_was_said(house: House, hand: Puppet) -> None:
     program = await house.program()
     await ask(program, "Hi", 0)

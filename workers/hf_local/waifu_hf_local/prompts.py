@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import msgspec
 
-from waifu_worker.messages import name_in_front, transcript
+from waifu_worker.messages import name_in_front, name_in_prompt, transcript
 from waifu_worker.provider import GenerateRequest, ProviderError
 from waifu_worker.wire import ChatMessage, Code
 
@@ -33,7 +33,7 @@ def make_prompt(tokenizer: Any, request: GenerateRequest) -> Prompt:
         # Who wrote the first token himself does not want it twice.
         begins = bool(tokenizer.bos_token) and request.prompt.startswith(tokenizer.bos_token)
         return Prompt(_ids(tokenizer, request.prompt, special=not begins), continues=True)
-    name = request.params.character_name
+    name = name_in_prompt(request.params.character_name)
     if not _has_template(tokenizer):
         text = transcript(request.messages, name)
         return Prompt(_ids(tokenizer, text), turns=_turns(request.messages, name))

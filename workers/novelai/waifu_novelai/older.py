@@ -10,6 +10,7 @@ from waifu_novelai.prompts import llama_turns, own_stops, plain_turns
 from waifu_worker.generation import SAMPLERS
 from waifu_worker.http_client import HttpClient, Response, is_success
 from waifu_worker.http_errors import failure
+from waifu_worker.messages import name_in_prompt
 from waifu_worker.provider import Finish, GenerateRequest, Piece, ProviderError
 from waifu_worker.text import AnswerFilter
 from waifu_worker.wire import ChatMessage, Code, Params
@@ -85,7 +86,7 @@ def request_body(request: GenerateRequest, family: Family) -> dict[str, object]:
     stop_ids = dict.fromkeys([*params.stop_ids, *(family.stop_ids if chat else ())])
     if stop_ids:
         parameters["stop_sequences"] = [[token] for token in stop_ids]
-    text = family.prompt(request.messages, params.character_name) if chat else request.prompt
+    text = family.prompt(request.messages, name_in_prompt(params.character_name)) if chat else request.prompt
     return {"input": text, "model": params.model_id, "parameters": parameters}
 
 
