@@ -1,11 +1,10 @@
 """The processes of a benchmark: started as a user starts them, ended by their input's end, watched from outside."""
 
-import asyncio
 import contextlib
 import os
 import subprocess
 import sys
-import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -48,11 +47,18 @@ def start(argv: Sequence[str], env: Mapping[str, str], errors: Path | None = Non
 @contextmanager
 def running(module: str, *arguments: str) -> Iterator[tuple["subprocess.Popen[str]", str]]:
     """One of the benchmarks' own programs and the first line that it said; ended with the block."""
-    process = start(*program(module, *arguments))
+    with started(*program(module, *arguments)) as found:
+        yield found
+
+
+@contextmanager
+def started(argv: Sequence[str], env: Mapping[str, str]) -> Iterator[tuple["subprocess.Popen[str]", str]]:
+    """A program that ends with its input, and the first line that it said; ended with the block."""
+    process = start(argv, env)
     try:
         assert process.stdout is not None
         line = process.stdout.readline().strip()
-        assert line, f"{module} did not start"
+        assert line, f"this did not start: {' '.join(argv)}"
         yield process, line
     finally:
         end(process)
@@ -72,22 +78,11 @@ def end(process: "subprocess.Popen[str]") -> None:
     process.stdout.close()
 
 
-async def end_of_input() -> None:
-    """For the programs themselves: return once whoever started this one has closed its input, or is gone."""
-    loop, ended = asyncio.get_running_loop(), asyncio.Event()
-
-    def read() -> None:
-        while sys.stdin.buffer.read(4096):
-            pass
-        with contextlib.suppress(RuntimeError):
-            loop.call_soon_threadsafe(ended.set)
-
-    threading.Thread(target=read, daemon=True).start()
-    await ended.wait()
-
-
 def cpu_s(pid: int) -> float:
     """User and system time that a process has had so far."""
+    if sys.platform == "linux":
+        # The clock of another process's CPU time (clock_getcpuclockid): nanoseconds, where the counters have ticks.
+        return time.clock_gettime(~pid << 3 | 2)
     times = psutil.Process(pid).cpu_times()
     return times.user + times.system
 

@@ -53,9 +53,13 @@ class ProductHome:
         return users_environment({"WAIFU_LLM_HOME": str(self.folder), **extra})
 
     def install(self) -> None:
-        """Build the provider's environment, as a user does beforehand. Raises: CalledProcessError."""
+        """Build the provider's environment, as a user does beforehand. Raises: RuntimeError with what it said."""
         argv = [waifu_llm(), "install", "--yes", PROVIDER]
-        subprocess.run(argv, env=self.environment(), stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL, check=True)
+        done = subprocess.run(
+            argv, env=self.environment(), stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8", check=False
+        )
+        if done.returncode:
+            raise RuntimeError(f"{PROVIDER} could not be installed: {done.stderr}")
 
     @property
     def lock(self) -> Path:

@@ -13,7 +13,7 @@ from typing import Final
 import msgspec
 from benchmarks import answers
 from benchmarks.answers import Wanted
-from benchmarks.children import end_of_input
+from benchmarks.ending import end_of_input
 
 _LENGTH: Final = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
 

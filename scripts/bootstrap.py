@@ -160,10 +160,15 @@ def prepare(*, dev: bool) -> None:
 
 def run_of_tests(module: str, arguments: Sequence[str]) -> int:
     """Run a program that lies beside the tests, with the test tools; its exit code."""
+    return run_program(module, arguments, ROOT / "tests")
+
+
+def run_program(module: str, arguments: Sequence[str], root: Path) -> int:
+    """Run a program that is imported from the folder `root`, with the test tools; its exit code."""
     try:
         prepare(dev=True)
     except SetUpFailed as error:
         sys.stderr.write(f"{error}\n")
         return 1
     argv = [str(in_venv("python")), "-m", module, *arguments]
-    return subprocess.run(argv, env=environment({"PYTHONPATH": str(ROOT / "tests")}), check=False).returncode
+    return subprocess.run(argv, env=environment({"PYTHONPATH": str(root)}), check=False).returncode
