@@ -1,6 +1,7 @@
 """The message shapes as published clients know them."""
 
 import json
+import sys
 from typing import Any, get_args
 
 import msgspec
@@ -129,3 +130,12 @@ def test_a_loads_own_fields_lie_beside_the_others_and_cannot_replace_them() -> N
 def test_chunks_are_encoded_together_as_they_are_one_by_one(texts: list[str], request_id: str | int) -> None:
     each = [encode_reply(protocol.GenerateStreamChunk(unique_request_id=request_id, chunk=text)) for text in texts]
     assert protocol.encode_chunks(request_id, texts) == each
+
+
+@pytest.mark.parametrize("kind", [list, tuple])
+def test_encoded_chunks_are_kept_by_nobody(kind: type[list[str] | tuple[str, ...]]) -> None:
+    texts = kind("a text that no other test has".split("that"))
+    before = sys.getrefcount(texts), sys.getrefcount(texts[0])
+    for _ in range(10):
+        protocol.encode_chunks("1", texts)
+    assert (sys.getrefcount(texts), sys.getrefcount(texts[0])) == before

@@ -104,6 +104,8 @@ class Run:
         if sink is not None:
             sink.ended(ending)
         self._on_finished(self)
+        # Each has the other: they would stay, with all that the request held, until a collection of garbage.
+        self._exchange = None
 
     def silence(self) -> None:
         """The client has its terminal message, or is gone: the sink hears nothing more."""
