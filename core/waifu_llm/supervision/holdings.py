@@ -111,7 +111,7 @@ class Holdings:
                         self._expire(other)
                     return
         raise Busy(
-            f"{self._workers} workers are in use, as many as there may be (limits.workers)"
+            f"as many workers are in use as there may be (limits.workers = {self._workers})"
             if needs_worker
             else f"{MOST_CONTEXTS} different loads are in use, as many as there may be",
             retry_after_ms=1000,
