@@ -39,7 +39,7 @@ def pytest_asyncio_loop_factories(item: pytest.Item) -> dict[str, Callable[[], a
 
 
 def pytest_collection_finish() -> None:
-    """What is there before the first test stays: no census needs to walk through it, which takes a tenth of a second."""
+    """What was there before the first test stays: no census walks through it, which takes a tenth of a second."""
     gc.collect()
     gc.freeze()
 
