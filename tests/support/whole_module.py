@@ -14,6 +14,7 @@ from support import pool_bench
 from support.fake_process import FakeProcess
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosedOK
+from websockets.protocol import State
 
 from waifu_llm.config import LimitSettings, ServerSettings, Settings
 from waifu_llm.server import Server
@@ -37,6 +38,10 @@ class FakeSocket:
     def transport(self) -> "FakeSocket":
         return self
 
+    @property
+    def state(self) -> State:
+        return State.CLOSED if self.closed else State.OPEN
+
     def abort(self) -> None:
         self.closed = True
         self._changed.set()
@@ -52,11 +57,17 @@ class FakeSocket:
             await self._changed.wait()
         return self._incoming.popleft()
 
+    def write(self, data: bytes) -> None:
+        while data:
+            frame, data = _first_frame(data)
+            self.heard.append(json.loads(frame))
+
+    async def drain(self) -> None:
+        pass
+
     async def send(self, frame: bytes, *, text: bool) -> None:
-        assert text
-        if self.closed:
-            raise ConnectionClosedOK(None, None)
-        self.heard.append(json.loads(frame))
+        assert self.closed
+        raise ConnectionClosedOK(None, None)
 
     async def close(self, code: int, reason: str) -> None:
         if not self.closed:
@@ -100,6 +111,16 @@ class FakeClient:
 
     def text(self, request_id: str) -> str:
         return "".join(reply["chunk"] for reply in self.heard(request_id) if "chunk" in reply)
+
+
+def _first_frame(data: bytes) -> tuple[bytes, bytes]:
+    """What a text frame that nothing masks holds, and what follows it."""
+    assert data[0] == 0x81
+    length, begin = data[1], 2
+    if length > 125:
+        begin = 4 if length == 126 else 10
+        length = int.from_bytes(data[2:begin], "big")
+    return data[begin : begin + length], data[begin + length :]
 
 
 def is_terminal(reply: dict[str, Any]) -> bool:
