@@ -1,9 +1,7 @@
 """Finds the workers and gateways there are, and reads what their pyproject.toml declares."""
 
 import re
-import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Final, Literal, TypeAlias
@@ -72,8 +70,7 @@ class Declaration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     options: dict[str, Option] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class Manifest:
+class Manifest(msgspec.Struct, frozen=True):
     """One worker or gateway: where it lies and what it declares."""
 
     name: str
@@ -104,6 +101,8 @@ class _Project(msgspec.Struct):
 
 def read_manifest(folder: Path) -> Manifest:
     """The manifest in `folder/pyproject.toml`. Raises: BrokenManifest."""
+    import tomllib  # late: the module listens before it reads any manifest
+
     file = folder / "pyproject.toml"
     try:
         table = tomllib.loads(file.read_text("utf-8"))
@@ -126,52 +125,92 @@ def bundled_roots() -> tuple[Path, ...]:
 
 
 class Catalog:
-    """The workers and gateways there are. A broken manifest is kept as its error, never an exception at start."""
+    """The workers and gateways there are. A broken manifest is kept as its error, never an exception at start.
 
-    def __init__(self, manifests: Mapping[str, Manifest], broken: Mapping[str, BrokenManifest]) -> None:
-        self._manifests = dict(sorted(manifests.items()))
-        self.broken = dict(broken)
+    Those of `unread` are folders whose manifest is read when somebody asks for it: the module listens before. From any
+    thread; two that ask at once read the same.
+    """
+
+    def __init__(
+        self,
+        manifests: Mapping[str, Manifest],
+        broken: Mapping[str, BrokenManifest],
+        unread: Mapping[str, Path] | None = None,
+    ) -> None:
+        self._manifests = dict(manifests)
+        self._broken = dict(broken)
+        self._unread = dict(unread or {})
 
     @classmethod
     def read(cls, roots: tuple[Path, ...] | None = None) -> "Catalog":
         """Look through the roots; a folder without a pyproject.toml, or with a name no provider may have, is none."""
-        manifests: dict[str, Manifest] = {}
-        broken: dict[str, BrokenManifest] = {}
-        for root in roots if roots is not None else bundled_roots():
-            for folder in sorted(root.iterdir()) if root.is_dir() else ():
-                if not _NAME.match(folder.name) or not (folder / "pyproject.toml").is_file():
-                    continue
-                try:
-                    manifests[folder.name] = read_manifest(folder)
-                except BrokenManifest as error:
-                    broken[folder.name] = error
-        return cls(manifests, broken)
+        folders = [
+            folder
+            for root in (roots if roots is not None else bundled_roots())
+            for folder in (root.iterdir() if root.is_dir() else ())
+            if _NAME.match(folder.name) and (folder / "pyproject.toml").is_file()
+        ]
+        return cls({}, {}, {folder.name: folder for folder in folders})
+
+    def read_all(self) -> None:
+        """Read what nobody has asked for yet; some milliseconds."""
+        for name in tuple(self._unread):
+            self._look_at(name)
+
+    def _look_at(self, name: str) -> None:
+        folder = self._unread.get(name)
+        if folder is None:
+            return
+        try:
+            self._manifests[name] = read_manifest(folder)
+        except BrokenManifest as error:
+            self._broken[name] = error
+        # Last: another thread finds it in one place or the other.
+        self._unread.pop(name, None)
+
+    @property
+    def broken(self) -> Mapping[str, BrokenManifest]:
+        """Why those cannot be used whose manifest is broken."""
+        self.read_all()
+        return self._broken
+
+    def is_broken(self, name: str) -> bool:
+        """Whether there is one of that name with a broken manifest."""
+        self._look_at(name)
+        return name in self._broken
+
+    def has(self, kind: str, name: str) -> bool:
+        """Whether there is a worker, or gateway, of that name."""
+        self._look_at(name)
+        return name in self._manifests and self._manifests[name].declared.kind == kind
 
     def all(self) -> list[Manifest]:
         """Every worker and gateway, sorted by name."""
-        return list(self._manifests.values())
+        self.read_all()
+        return [self._manifests[name] for name in sorted(self._manifests)]
 
     def workers(self) -> list[Manifest]:
         """Every worker, sorted by name."""
-        return [m for m in self._manifests.values() if m.declared.kind == "worker"]
+        return [m for m in self.all() if m.declared.kind == "worker"]
 
     def gateways(self) -> list[Manifest]:
         """Every gateway, sorted by name."""
-        return [m for m in self._manifests.values() if m.declared.kind == "gateway"]
+        return [m for m in self.all() if m.declared.kind == "gateway"]
 
     def find(self, name: str) -> Manifest:
         """The worker or gateway of that name. Raises: UnknownProvider, naming those there are; BrokenManifest."""
-        if name in self.broken:
-            raise self.broken[name]
+        if self.is_broken(name):
+            raise self._broken[name]
         if name not in self._manifests:
-            raise UnknownProvider(f"there is no {_quoted(name)}; there are: {', '.join(self._manifests) or 'none'}")
+            there = ", ".join(manifest.name for manifest in self.all())
+            raise UnknownProvider(f"there is no {_quoted(name)}; there are: {there or 'none'}")
         return self._manifests[name]
 
     def worker(self, name: str) -> Manifest:
         """The worker of that name. Raises: UnknownProvider, naming those there are; BrokenManifest."""
-        workers = [m.name for m in self.workers()]
-        if name not in workers and name not in self.broken:
-            raise UnknownProvider(f"there is no provider {_quoted(name)}; there are: {', '.join(workers) or 'none'}")
+        if not self.has("worker", name) and not self.is_broken(name):
+            there = ", ".join(manifest.name for manifest in self.workers())
+            raise UnknownProvider(f"there is no provider {_quoted(name)}; there are: {there or 'none'}")
         return self.find(name)
 
 

@@ -1,8 +1,9 @@
 """The doors of the module: the rules of `waifu_worker.doors`, made from its settings. Pure."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from typing import Final
+
+import msgspec
 
 from waifu_llm.config import ServerSettings
 from waifu_llm.errors import UsageError
@@ -11,8 +12,7 @@ from waifu_worker.doors import WILDCARDS, Denied, Doors, Listed, carries_token, 
 SUBPROTOCOL: Final = "waifu-llm"
 
 
-@dataclass(frozen=True, slots=True)
-class ModuleDoors:
+class ModuleDoors(msgspec.Struct, frozen=True):
     """The rules of one run, read once at start. `warnings` are sentences for the log.
 
     `gateway_token`: what this run's own gateways send; they pass without the clients' token.
@@ -21,8 +21,11 @@ class ModuleDoors:
     loopback: bool
     isolated: bool
     rules: Doors
-    gateway_token: str | None = field(repr=False)
+    gateway_token: str | None
     warnings: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"ModuleDoors(loopback={self.loopback!r}, isolated={self.isolated!r}, rules={self.rules!r})"
 
     @classmethod
     def of(cls, settings: ServerSettings, token: str | None, gateway_token: str | None = None) -> "ModuleDoors":

@@ -1,7 +1,8 @@
 """The error tree, and the one table from any failure to the eight client codes."""
 
-from dataclasses import dataclass
 from enum import StrEnum
+
+import msgspec
 
 from waifu_client.protocol import ErrorCode
 from waifu_worker.wire import Failed
@@ -25,8 +26,7 @@ class Reason(StrEnum):
     REFUSED = "refused"
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
+class Failure(msgspec.Struct, frozen=True):
     """What a client is told: a code, a sentence that says what to do next, a reason where one fits."""
 
     code: ErrorCode

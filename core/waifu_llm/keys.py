@@ -7,11 +7,9 @@ operating system's keyring, and the file only says which.
 import importlib
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 import msgspec
-from filelock import FileLock
 
 from waifu_llm.catalog import KeyNeed, Manifest
 from waifu_llm.errors import ModuleError
@@ -51,8 +49,7 @@ def find_keyring(load: Callable[[str], Any] = importlib.import_module) -> Keyrin
     return None if type(backend).__module__.startswith(_NO_KEYRINGS) else backend
 
 
-@dataclass(frozen=True, slots=True)
-class StoredKey:
+class StoredKey(msgspec.Struct, frozen=True):
     """A stored key as it may be shown. `where`: file or keyring."""
 
     provider: str
@@ -149,6 +146,8 @@ class KeyStore:
             raise KeyStoreError(f"{file} is damaged; remove it and set the keys again") from None
 
     def _write(self, entries: Mapping[str, str | None], without: str | None = None) -> None:
+        from filelock import FileLock  # late: most starts store no key
+
         make_private_folder(self._home.root)
         lock = self._home.locks / "keys.lock"
         try:

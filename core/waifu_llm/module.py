@@ -12,16 +12,18 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import Final, Self
 
 if sys.platform != "win32":
     import resource
 
+import msgspec
+
 from waifu_llm import __version__, log
 from waifu_llm.catalog import Catalog
 from waifu_llm.config import Settings
 from waifu_llm.environment.store import EnvironmentStore
+from waifu_llm.environment.thread import in_thread
 from waifu_llm.keys import KeyStore, find_key, has_key
 from waifu_llm.paths import Home
 from waifu_llm.redaction import Redactor
@@ -42,8 +44,7 @@ _OPEN_FILES: Final = 65536
 _log: Final = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Announce:
+class Announce(msgspec.Struct, frozen=True):
     """Who is told what listens: the module's URL, and the name and address of each gateway, again where it was started
     again. Gateways are started where somebody wants to be told of them. `stopping` is told that the stop has begun, and
     the exit code.
@@ -54,8 +55,15 @@ class Announce:
     stopping: Callable[[int], None] | None = None
 
 
+class _Running(msgspec.Struct, frozen=True):
+    """A pool, and what can wait until the module listens: `settle` begins that, in the background."""
+
+    pool: Pool
+    settle: Callable[[], None]
+
+
 @asynccontextmanager
-async def running_pool(
+async def _running_pool(
     settings: Settings,
     home: Home,
     environ: Mapping[str, str],
@@ -63,12 +71,11 @@ async def running_pool(
     catalog: Catalog,
     redactor: Redactor,
     statistics: Statistics,
-) -> AsyncIterator[Pool]:
+) -> AsyncIterator[_Running]:
     """A pool with all it needs; at the end every worker, build and guardian is gone."""
     redactor.add_found(environ, (settings.uv.index, settings.uv.find_links))
     async with Processes() as processes:
         store = EnvironmentStore(home, settings.uv, processes.run, environ, settings.workers.build_silence_s)
-        store.start()
         keys = KeyStore(home)
         pool = Pool(
             settings,
@@ -84,9 +91,18 @@ async def running_pool(
                 statistics=statistics,
             ),
         )
+        reading: set[asyncio.Task[None]] = set()
+
+        def settle() -> None:
+            processes.prepare()
+            store.start()
+            reading.add(asyncio.get_running_loop().create_task(in_thread(catalog.read_all)))
+
         try:
-            yield pool
+            yield _Running(pool, settle)
         finally:
+            for task in reading:
+                task.cancel()
             # Both kill what they started; neither may keep the other from it.
             await asyncio.gather(pool.close(), store.close())
 
@@ -117,15 +133,16 @@ async def run_module(
         end = _End(told, announce)
         async with (
             end.in_time(),
-            running_pool(
+            _running_pool(
                 settings,
                 home,
                 environ,
                 catalog=catalog or Catalog.read(),
                 redactor=redactor,
                 statistics=statistics,
-            ) as pool,
+            ) as running,
         ):
+            pool = running.pool
             server = Server(pool, settings, statistics, redactor, pool.gateway_token)
             host, port = await server.start()
             if stop is None:
@@ -136,8 +153,9 @@ async def run_module(
                 with _findable(home, url, settings.token) if stop is None else contextlib.nullcontext():
                     if announce is not None:
                         announce.module(url)
-                        if announce.gateway is not None:
-                            pool.start_gateways(server.gateway_url or url, announce.gateway)
+                    running.settle()
+                    if announce is not None and announce.gateway is not None:
+                        pool.start_gateways(server.gateway_url or url, announce.gateway)
                     await _either(stopping, server.stop_requested)
                     if server.stop_requested.is_set():
                         _log.info("a client asked the module to stop")

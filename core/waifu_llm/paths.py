@@ -1,14 +1,12 @@
 """Where everything lives: one home folder, moved as a whole by WAIFU_LLM_HOME."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
-import platformdirs
+import msgspec
 
 
-@dataclass(frozen=True, slots=True)
-class Home:
+class Home(msgspec.Struct, frozen=True):
     """The folders and files of one home; nothing is created by asking."""
 
     root: Path
@@ -17,8 +15,7 @@ class Home:
     def find(cls, environ: Mapping[str, str]) -> "Home":
         """WAIFU_LLM_HOME, else the platform's user data folder."""
         chosen = environ.get("WAIFU_LLM_HOME")
-        root = Path(chosen).expanduser() if chosen else platformdirs.user_data_path("waifu-llm", appauthor=False)
-        return cls(root.absolute())
+        return cls((Path(chosen).expanduser() if chosen else _user_data()).absolute())
 
     @property
     def config_file(self) -> Path:
@@ -59,6 +56,12 @@ class Home:
     def data(self) -> Path:
         """One folder per gateway."""
         return self.root / "data"
+
+
+def _user_data() -> Path:
+    import platformdirs  # late: whoever says where it is needs none
+
+    return platformdirs.user_data_path("waifu-llm", appauthor=False)
 
 
 def absolute(path: str, base: Path) -> str:

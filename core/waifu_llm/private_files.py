@@ -41,8 +41,11 @@ def make_folder_of_home(folder: Path) -> None:
         raise PrivateFileError(f"{folder} cannot be closed to others: {error.strerror or error}") from error
 
 
-def write_private(file: Path, content: bytes) -> None:
-    """Replace `file` at once by `content`, with mode 0600 whatever the umask. Raises: PrivateFileError."""
+def write_private(file: Path, content: bytes, *, durable: bool = True) -> None:
+    """Replace `file` at once by `content`, with mode 0600 whatever the umask; `durable` ones outlive a power cut.
+
+    Raises: PrivateFileError.
+    """
     make_private_folder(file.parent)
     _refuse_strange(file)
     temporary = file.with_name(f".{file.name}.{secrets.token_hex(8)}")
@@ -52,7 +55,8 @@ def write_private(file: Path, content: bytes) -> None:
             with os.fdopen(descriptor, "wb") as opened:
                 opened.write(content)
                 opened.flush()
-                os.fsync(opened.fileno())
+                if durable:
+                    os.fsync(opened.fileno())
             temporary.replace(file)
         finally:
             temporary.unlink(missing_ok=True)

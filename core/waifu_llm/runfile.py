@@ -1,12 +1,11 @@
 """`<home>/run/<pid>.json`: how `ps`, `stop` and `chat` find a running module, and its token."""
 
 import os
-from dataclasses import dataclass, field
+import sys
 from pathlib import Path
 from typing import Final
 
 import msgspec
-import psutil
 
 from waifu_llm.paths import Home
 from waifu_llm.private_files import (
@@ -21,14 +20,16 @@ from waifu_llm.private_files import (
 _SAME_START_S: Final = 2.0
 
 
-@dataclass(frozen=True, slots=True)
-class RunningModule:
+class RunningModule(msgspec.Struct, frozen=True):
     """A module that runs: where it listens, what it wants to be shown, and since when (seconds since 1970)."""
 
     pid: int
     url: str
-    token: str | None = field(repr=False)
+    token: str | None
     started: float
+
+    def __repr__(self) -> str:
+        return f"RunningModule(pid={self.pid!r}, url={self.url!r}, started={self.started!r})"
 
 
 class _Record(msgspec.Struct, frozen=True):
@@ -41,9 +42,9 @@ def write_run_file(home: Home, url: str, token: str | None) -> Path:
     """Say that this process listens at `url`. Raises: PrivateFileError."""
     make_private_folder(home.root)
     make_folder_of_home(home.run)
-    record = _Record(url, psutil.Process().create_time(), token)
+    record = _Record(url, _started(os.getpid()) or 0.0, token)
     file = _file(home, os.getpid())
-    write_private(file, msgspec.json.encode(record))
+    write_private(file, msgspec.json.encode(record), durable=False)  # a power cut ends the module too
     return file
 
 
@@ -78,11 +79,32 @@ def _read(file: Path) -> RunningModule | None:
 
 def _runs(module: RunningModule) -> bool:
     """A pid that another process got since is told by its start time."""
+    started = _started(module.pid)
+    return started is not None and abs(started - module.started) < _SAME_START_S
+
+
+def _started(pid: int) -> float | None:
+    """When a process started, in seconds since 1970; None where there is none, or only what is left of one."""
+    if sys.platform != "linux":
+        return _started_by_psutil(pid)
+    # What psutil tells too, without its import: the module listens only after this, and `ps` asks for no more.
     try:
-        process = psutil.Process(module.pid)
-        return process.status() != psutil.STATUS_ZOMBIE and abs(process.create_time() - module.started) < _SAME_START_S
+        # The name in parentheses may hold anything; from the state on it is words.
+        state, *words = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+        booted = next(line for line in Path("/proc/stat").read_bytes().splitlines() if line.startswith(b"btime "))
+        return None if state in (b"Z", b"X") else int(booted.split()[1]) + int(words[18]) / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, IndexError, StopIteration):
+        return None
+
+
+def _started_by_psutil(pid: int) -> float | None:
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+        return None if process.status() == psutil.STATUS_ZOMBIE else process.create_time()
     except psutil.Error:
-        return False
+        return None
 
 
 def _remove(file: Path) -> None:

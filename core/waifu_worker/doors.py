@@ -10,8 +10,9 @@ import hmac
 import ipaddress
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from typing import Final, TypeAlias
+
+import msgspec
 
 _BEARER_PROTOCOL: Final = "bearer."
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443, "ws": 80, "wss": 443}
@@ -27,8 +28,7 @@ WILDCARDS: Final = frozenset({"", "0.0.0.0", "::"})  # noqa: S104 - named to be 
 Origin: TypeAlias = tuple[str, str, int | None]
 
 
-@dataclass(frozen=True, slots=True)
-class Denied:
+class Denied(msgspec.Struct, frozen=True):
     """The HTTP answer to somebody who may not connect; `text` says what to do."""
 
     status: int
@@ -92,23 +92,24 @@ def _is_name(text: str) -> bool:
     return 0 < len(text) <= _LONGEST_HOST and all(_LABEL.fullmatch(label) for label in text.split("."))
 
 
-@dataclass(frozen=True, slots=True)
-class Listed:
+class Listed(msgspec.Struct, frozen=True):
     """A list of the config file: the name of its key, and what stands in it."""
 
     key: str
     values: Sequence[str]
 
 
-@dataclass(frozen=True, slots=True)
-class Doors:
+class Doors(msgspec.Struct, frozen=True):
     """The rules of one server, read once at start. `…_key`: the config keys that the answers name."""
 
     hosts_key: str
     origins_key: str
     hosts: frozenset[str]
     origins: frozenset[Origin]
-    token: str | None = field(repr=False)
+    token: str | None
+
+    def __repr__(self) -> str:
+        return f"Doors(hosts={self.hosts!r}, origins={self.origins!r})"
 
     @classmethod
     def of(cls, host: str, hosts: Listed, origins: Listed, token: str | None) -> "Doors":

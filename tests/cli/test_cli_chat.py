@@ -6,12 +6,12 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 from support.command_line import PROGRAM, Cli
 from support.environments import SharedEnvironments
 from support.waiting import WAIT_S

@@ -8,11 +8,11 @@ import os
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from filelock import FileLock
+from msgspec.structs import replace
 
 from waifu_llm.catalog import Catalog, read_manifest
 from waifu_llm.config import UvSettings

@@ -3,7 +3,6 @@
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -16,11 +15,11 @@ from waifu_llm.paths import Home
 from waifu_llm.private_files import make_private_folder
 
 
-@dataclass(frozen=True)
 class Context:
     """The home and environment of this call; what is expensive is made when it is asked for."""
 
-    environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ), repr=False)
+    def __init__(self) -> None:
+        self.environ: Mapping[str, str] = dict(os.environ)
 
     @cached_property
     def home(self) -> Home:

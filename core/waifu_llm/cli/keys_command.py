@@ -3,7 +3,8 @@
 import getpass
 import sys
 from argparse import Namespace
-from dataclasses import asdict
+
+from msgspec.structs import asdict
 
 from waifu_llm.catalog import KeyNeed, Manifest
 from waifu_llm.cli.context import Context

@@ -2,10 +2,10 @@
 
 import asyncio
 from argparse import Namespace
-from dataclasses import asdict, dataclass
 from typing import Final
 
 import msgspec
+from msgspec.structs import asdict
 
 from waifu_llm.catalog import KeyNeed, Manifest
 from waifu_llm.cli.context import Context
@@ -25,8 +25,7 @@ _STATES: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class _Entry:
+class _Entry(msgspec.Struct, frozen=True):
     manifest: Manifest
     state: EnvironmentState
     problem: str | None

@@ -33,7 +33,7 @@ def run(args: Namespace) -> int:
 
 def _known(context: Context, name: str) -> None:
     names = [manifest.name for manifest in context.catalog.all()]
-    if name not in names and name not in context.catalog.broken:
+    if name not in names and not context.catalog.is_broken(name):
         raise UnknownProvider(f"there is no {name[:64]!r}; there are: {', '.join([*names, MODULE])}")
 
 

@@ -2,8 +2,6 @@
 
 import sys
 
-import msgspec
-
 from waifu_llm.cli.text import escaped, one_line, printable
 
 
@@ -24,4 +22,6 @@ def warn(text: str) -> None:
 
 def say_json(value: object) -> None:
     """What was asked for, for programs: one JSON value."""
+    import msgspec  # late: `--version` says a line
+
     print(escaped(msgspec.json.format(msgspec.json.encode(value), indent=2).decode()), flush=True)

@@ -2,16 +2,17 @@
 
 import asyncio
 from argparse import Namespace
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-import psutil
-
-from waifu_client import Client, LLMError
+from waifu_client.errors import LLMError
 from waifu_llm.cli.context import Context
 from waifu_llm.cli.names import provider_named
 from waifu_llm.cli.output import note
 from waifu_llm.errors import ModuleError
 from waifu_llm.runfile import RunningModule, running_modules
+
+if TYPE_CHECKING:
+    from waifu_client import Client
 
 # The module itself needs at most 10 s.
 _STOP_S: Final = 12.0
@@ -34,7 +35,7 @@ def run(args: Namespace) -> int:
 
 
 async def _unload(module: RunningModule, provider: str) -> None:
-    client = await Client.open(module.url, token=module.token)
+    client = await _connected(module)
     try:
         alive = [worker for worker in (await client.stats()).workers if worker.provider == provider and worker.pid]
         await client.unload(provider)
@@ -43,14 +44,22 @@ async def _unload(module: RunningModule, provider: str) -> None:
     note(f"{provider} is stopped" if alive else f"{provider} was not running")
 
 
+async def _connected(module: RunningModule) -> "Client":
+    from waifu_client import Client  # late, as psutil: mostly no module runs
+
+    return await Client.open(module.url, token=module.token)
+
+
 async def _close(module: RunningModule) -> None:
     try:
-        client = await Client.open(module.url, token=module.token)
+        client = await _connected(module)
         try:
             await client.close_module()
         finally:
             await client.aclose()
     except LLMError as error:
+        import psutil
+
         if psutil.pid_exists(module.pid):
             raise ModuleError(
                 f"the module at {module.url} (pid {module.pid}) does not answer: {error.message}"
@@ -65,6 +74,8 @@ async def _close(module: RunningModule) -> None:
 
 def _gone(pid: int) -> bool:
     """Whether the process ended in time."""
+    import psutil
+
     try:
         psutil.Process(pid).wait(_STOP_S)
     except psutil.NoSuchProcess:

@@ -1,8 +1,6 @@
 """What may stand in the config file's sections: unknown names and wrong values become sentences. Pure."""
 
-import difflib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Final
 
 import msgspec
@@ -33,8 +31,7 @@ _EXPECTED: Final[dict[object, str]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+class Problem(msgspec.Struct, frozen=True):
     """What is wrong, and at which key of the file."""
 
     path: tuple[str, ...]
@@ -43,6 +40,8 @@ class Problem:
 
 def nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
     """The end of a sentence that suggests the known name closest to `name`, or "" where none is close."""
+    import difflib  # late: nothing is misspelt, mostly
+
     found = difflib.get_close_matches(name, list(known), n=1, cutoff=cutoff)
     return f"; did you mean {found[0]}?" if found else ""
 

@@ -60,9 +60,9 @@ def check_named_section(table: Mapping[str, Any], kind: str, catalog: Catalog | 
 
 def check_name(kind: str, name: str, catalog: Catalog) -> str | None:
     """What is wrong with the name of a provider or gateway, or None; a broken one is not looked at further."""
-    known = {manifest.name for manifest in (catalog.workers() if kind == "provider" else catalog.gateways())}
-    if name in known or name in catalog.broken:
+    if catalog.has("worker" if kind == "provider" else "gateway", name) or catalog.is_broken(name):
         return None
+    known = [manifest.name for manifest in (catalog.workers() if kind == "provider" else catalog.gateways())]
     return f"there is no {kind} {name}{nearest(name, known)}"
 
 
@@ -103,7 +103,7 @@ def _check_declared(kind: str, name: str, content: Mapping[str, object], catalog
     wrong = check_name(kind, name, catalog)
     if wrong is not None:
         return Problem((kind, name), wrong)
-    if name in catalog.broken:
+    if catalog.is_broken(name):
         return None
     options = options_of(kind, catalog.find(name).declared)
     for key, value in content.items():

@@ -1,7 +1,6 @@
 """The config file as it is read: its tables, checked, or one sentence that says where it is wrong."""
 
 import re
-import tomllib
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,6 +27,8 @@ def read_file(file: Path, catalog: Catalog | None) -> dict[str, dict[str, Any]]:
         raise UsageError(f"{file} is not UTF-8 text") from error
     except OSError as error:
         raise UsageError(f"{file} cannot be read: {error.strerror or error}") from error
+    import tomllib  # late: most homes have no such file
+
     try:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:

@@ -1,6 +1,5 @@
 """On which line of a TOML file a key stands. tomllib keeps no positions, so the file is read again, line by line."""
 
-import tomllib
 from collections.abc import Sequence
 
 
@@ -11,6 +10,8 @@ def line_of(text: str, path: Sequence[str]) -> int | None:
     statement is not. So the first readable beginning that has the key ends with the key's statement, and the readable
     one before it tells where that statement began.
     """
+    import tomllib  # late: nothing is wrong, mostly
+
     lines = text.split("\n")
     begin = 0
     for end in range(1, len(lines) + 1):

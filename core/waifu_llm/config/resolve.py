@@ -1,7 +1,6 @@
 """Where each setting comes from: flag > environment > file > default. A wrong one is a sentence that says where."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -22,16 +21,14 @@ Flags: TypeAlias = Mapping[tuple[str, str], object]
 _FLAGS: Final = {("log", "level"): "log_level"}
 
 
-@dataclass(frozen=True, slots=True)
-class Resolved:
+class Resolved(msgspec.Struct, frozen=True):
     """The settings of a run, and sentences about what is unwise in them."""
 
     settings: Settings
     warnings: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class _Sources:
+class _Sources(msgspec.Struct, frozen=True):
     file: dict[str, dict[str, Any]]
     environ: dict[tuple[str, str], object]
     flags: Flags

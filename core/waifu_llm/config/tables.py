@@ -1,9 +1,10 @@
 """`[provider.NAME]` and `[gateway.NAME]` settled: the command line > an option's own variable > the file > default."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeAlias
+
+import msgspec
 
 from waifu_llm.catalog import Catalog, Option
 from waifu_llm.config.check import nearest
@@ -27,21 +28,19 @@ _Table: TypeAlias = dict[str, Any]
 _Named: TypeAlias = dict[str, _Table]
 
 
-@dataclass(frozen=True, slots=True)
-class TableFlags:
+class TableFlags(msgspec.Struct, frozen=True):
     """What the command line says about tables: gateways to start, and texts of the form `gateway.NAME.KEY=VALUE`."""
 
     gateways: tuple[str, ...] = ()
     assignments: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Tables:
+class Tables(msgspec.Struct, frozen=True):
     """The tables by name, as `Settings` has them, and sentences about what is unwise in them."""
 
-    provider: _Named = field(default_factory=dict)
-    given: _Named = field(default_factory=dict)
-    gateway: _Named = field(default_factory=dict)
+    provider: _Named = msgspec.field(default_factory=dict)
+    given: _Named = msgspec.field(default_factory=dict)
+    gateway: _Named = msgspec.field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
 
@@ -106,9 +105,9 @@ def _from_text(source: str, option: Option, text: str) -> object:
 
 
 def _check_gateway(name: str, catalog: Catalog) -> None:
-    known = [manifest.name for manifest in catalog.gateways()]
-    if name not in known and name not in catalog.broken:
-        is_provider = name in {manifest.name for manifest in catalog.workers()}
+    if not catalog.has("gateway", name) and not catalog.is_broken(name):
+        known = [manifest.name for manifest in catalog.gateways()]
+        is_provider = catalog.has("worker", name)
         what = f"{name[:64]} is a provider, not a gateway" if is_provider else f"there is no gateway {name[:64]!r}"
         there = ", ".join(known) or "none"
         raise UsageError(f"--gateway: {what}; there are: {there}{nearest(name, known)}")
@@ -116,7 +115,7 @@ def _check_gateway(name: str, catalog: Catalog) -> None:
 
 
 def _from_file(kind: str, name: str, table: _Table, root: Path, catalog: Catalog) -> _Table:
-    if name in catalog.broken:
+    if catalog.is_broken(name):
         return table
     options = options_of(kind, catalog.find(name).declared)
     settled = {key: _settled(options[key], value, root) for key, value in table.items()}
@@ -125,7 +124,7 @@ def _from_file(kind: str, name: str, table: _Table, root: Path, catalog: Catalog
 
 def _merged(name: str, file: _Table, chosen: _Table, environ: Mapping[str, str], catalog: Catalog) -> _Table:
     merged = {**file, **chosen}
-    if merged.get("enabled") and name not in catalog.broken:
+    if merged.get("enabled") and not catalog.is_broken(name):
         variables = {
             key: _from_text(f"the variable {option.env}", option, environ[option.env])
             for key, option in catalog.find(name).declared.options.items()

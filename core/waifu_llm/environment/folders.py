@@ -12,8 +12,6 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final
 
-import psutil
-
 from waifu_llm.environment.model import Removal, Size
 
 _TEMPORARY: Final = re.compile(r"\.tmp-(\d+)-[0-9a-f]+")
@@ -94,7 +92,11 @@ def sweep(parent: Path, is_building: Callable[[], bool]) -> None:
 
 def _is_in_work(folder: Path, pid: int, is_building: Callable[[], bool]) -> bool:
     """A process with this one's pid was here before where a container is started again: its folders are not ours."""
-    return folder in _own if pid == os.getpid() else psutil.pid_exists(pid) and is_building()
+    if pid == os.getpid():
+        return folder in _own
+    import psutil  # late, as below: the module listens before it looks at any process
+
+    return psutil.pid_exists(pid) and is_building()
 
 
 def put_aside(folder: Path) -> Path:
@@ -136,7 +138,11 @@ def running_from(folders: Iterable[Path]) -> dict[Path, int]:
     """
     wanted = list(folders)
     found: dict[Path, int] = {}
-    for process in psutil.process_iter(["exe", "cmdline"]) if wanted else ():
+    if not wanted:
+        return found
+    import psutil
+
+    for process in psutil.process_iter(["exe", "cmdline"]):
         words = [process.info["exe"] or "", *(process.info["cmdline"] or ())]
         found |= {folder: process.pid for folder in wanted if any(_lies_in(word, folder) for word in words)}
     return found

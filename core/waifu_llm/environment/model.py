@@ -1,10 +1,11 @@
 """What the rest of the module sees of environments: their states, a finished one, progress, and how to run uv."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
+
+import msgspec
 
 
 class EnvironmentState(StrEnum):
@@ -16,8 +17,7 @@ class EnvironmentState(StrEnum):
     READY = "ready"
 
 
-@dataclass(frozen=True, slots=True)
-class EnvironmentStatus:
+class EnvironmentStatus(msgspec.Struct, frozen=True):
     """The state of one worker's environment; `problem` is a sentence where it is broken."""
 
     name: str
@@ -26,8 +26,7 @@ class EnvironmentStatus:
     problem: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Environment:
+class Environment(msgspec.Struct, frozen=True):
     """A finished environment and the seed to run in it: `<python> -I <seed>` is the worker."""
 
     name: str
@@ -36,8 +35,7 @@ class Environment:
     seed: Path
 
 
-@dataclass(frozen=True, slots=True)
-class Estimate:
+class Estimate(msgspec.Struct, frozen=True):
     """What an install takes at most: the download in megabytes, and bytes on the disk against what is free there."""
 
     download_mb: float
@@ -45,8 +43,7 @@ class Estimate:
     free_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class Size:
+class Size(msgspec.Struct, frozen=True):
     """Bytes on disk: `own` would be free without the folder, `shared` belong to others too, by hard links."""
 
     own: int = 0
@@ -56,16 +53,14 @@ class Size:
         return Size(self.own + other.own, self.shared + other.shared)
 
 
-@dataclass(frozen=True, slots=True)
-class Installed:
+class Installed(msgspec.Struct, frozen=True):
     """An environment folder as it lies on the disk, whether anybody still needs it or not."""
 
     name: str
     folder: Path
 
 
-@dataclass(frozen=True, slots=True)
-class Removal:
+class Removal(msgspec.Struct, frozen=True):
     """What became of a folder that was to go: removed, giving `freed` bytes, or `kept` for a reason (a sentence)."""
 
     folder: Path
@@ -73,16 +68,14 @@ class Removal:
     kept: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class BuildProgress:
+class BuildProgress(msgspec.Struct, frozen=True):
     """How far a build is; `fraction` 0..1, or None where it is not known."""
 
     detail: str
     fraction: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Completed:
+class Completed(msgspec.Struct, frozen=True):
     """How a child that was run to its end ended. `tail`: its last lines, both streams, at most 64 KiB."""
 
     returncode: int

@@ -2,7 +2,6 @@
 
 import hashlib
 import sys
-import sysconfig
 from typing import Final, Self
 
 import msgspec
@@ -23,6 +22,8 @@ class Basis(msgspec.Struct, frozen=True, kw_only=True):
     @classmethod
     def here(cls, lock_text: str, unhashed: tuple[str, ...] = ()) -> Self:
         """The basis of an environment that the running interpreter's base would get."""
+        import sysconfig  # late: the module listens before it looks at any environment
+
         return cls(
             lock=_digest(lock_text.replace("\r\n", "\n")),
             python=f"{sys.version_info.major}.{sys.version_info.minor}",

@@ -5,9 +5,10 @@ what only it can, so there a load may name only what the operator named before.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
+
+import msgspec
 
 from waifu_llm.config import ServerSettings
 from waifu_llm.errors import UsageError
@@ -24,8 +25,7 @@ def origin_of(url: str) -> Origin:
     return parts.scheme, parts.hostname, parts.port or _DEFAULT_PORTS.get(parts.scheme)
 
 
-@dataclass(frozen=True, slots=True)
-class Upstreams:
+class Upstreams(msgspec.Struct, frozen=True):
     """The rule of one run. `listed`: hosts with a port, or with None for the ports of http and https."""
 
     any_host: bool = True

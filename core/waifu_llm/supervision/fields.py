@@ -3,7 +3,6 @@
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -18,20 +17,21 @@ from waifu_llm.supervision.jobs import LoadFields
 from waifu_worker.addresses import is_never_a_provider, parse
 
 
-@dataclass(frozen=True, slots=True)
-class LoadPlan:
+class LoadPlan(msgspec.Struct, frozen=True):
     """A checked load. `identity` names the worker process, `context` the provider object in it."""
 
     manifest: Manifest
-    api_key: str | None = field(repr=False)
+    api_key: str | None
     options: Mapping[str, OptionValue]
     preload_model_id: str | None
     identity: str
     context: str
 
+    def __repr__(self) -> str:
+        return f"LoadPlan({self.manifest.name}, options={self.options!r}, preload_model_id={self.preload_model_id!r})"
 
-@dataclass(frozen=True, slots=True)
-class OwnSide:
+
+class OwnSide(msgspec.Struct, frozen=True):
     """What this server itself says about a provider, and which others loads may name.
 
     `given` comes from the command line (None: the manifest's default, whatever else is said), `defaults` from the

@@ -4,7 +4,8 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from waifu_client.protocol import WorkerStats
 from waifu_llm.catalog import Catalog, Manifest

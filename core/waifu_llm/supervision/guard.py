@@ -31,12 +31,17 @@ class Guard:
 
         All who wait share one attempt. Cancelling it is safe. Raises: OSError where it does not come up in time.
         """
+        self.begin()
+        if self._starting is not None:
+            await asyncio.shield(self._starting)
+
+    def begin(self) -> None:
+        """Start it beforehand: who needs it then waits for less, and hears of a failure."""
         if sys.platform == "win32" or (self._process is not None and self._process.returncode is None):
             return
         if self._starting is None:
             self._starting = asyncio.get_running_loop().create_task(self._start())
             self._starting.add_done_callback(self._started)
-        await asyncio.shield(self._starting)
 
     def _started(self, task: asyncio.Task[None]) -> None:
         self._starting = None

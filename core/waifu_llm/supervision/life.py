@@ -7,8 +7,9 @@ import asyncio
 import logging
 import signal
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final, Generic, Protocol, TypeVar
+
+import msgspec
 
 from waifu_llm.catalog import Manifest
 from waifu_llm.config import WorkerSettings
@@ -60,8 +61,7 @@ class Clock(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Recipe:
+class Recipe(msgspec.Struct, frozen=True):
     """How the process of a manifest is started. `prepare` gives its environment; `environ` is what it may see.
 
     `scales` is who weighs it.

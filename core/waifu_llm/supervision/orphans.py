@@ -6,15 +6,12 @@ core has its own, so that what a living worker keeps in the background is left a
 
 import asyncio
 import contextlib
-import ctypes
 import os
 import signal
 import sys
 from collections.abc import Set
 from pathlib import Path
 from typing import Final
-
-import psutil
 
 from waifu_llm.supervision.guardian import FILE_LOCKS, MARKS, mark_of
 
@@ -27,6 +24,8 @@ if sys.platform == "linux":
 def adopt() -> None:
     """Make this process the parent of orphaned descendants (Linux; elsewhere the guardian alone finds them)."""
     if sys.platform == "linux":
+        import ctypes  # late, as psutil below: the module listens before it starts anything
+
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
@@ -98,4 +97,6 @@ def _children() -> list[int]:
         return [int(pid) for task in _TASKS.iterdir() for pid in (task / "children").read_bytes().split()]
     except OSError:
         # A thread has just ended, or a kernel without these files: all of /proc, which costs milliseconds.
+        import psutil
+
         return [child.pid for child in psutil.Process().children()]

@@ -5,8 +5,9 @@ import itertools
 import logging
 import secrets
 from collections.abc import Callable, Hashable, Mapping
-from dataclasses import dataclass
 from typing import Final, Protocol
+
+import msgspec
 
 from waifu_client.protocol import EnvironmentStats, ProviderDetails, WorkerStats
 from waifu_llm.catalog import Catalog, KeyNeed, Manifest
@@ -53,8 +54,7 @@ class Environments(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class PoolMeans:
+class PoolMeans(msgspec.Struct, frozen=True):
     """What a pool works with. `own_key` finds this server's own key; `has_key` tells whether there is one; `own_key`
     and `weigh` are called in a thread.
     """

@@ -253,7 +253,6 @@ class Processes:
             self._job = windows_job.Job()
 
     async def __aenter__(self) -> Self:
-        orphans.adopt()
         return self
 
     async def __aexit__(
@@ -264,6 +263,11 @@ class Processes:
         self._end_orphans()
         if self._look is not None:
             self._look.cancel()
+
+    def prepare(self) -> None:
+        """Do beforehand what the first start would wait for."""
+        orphans.adopt()
+        self._guard.begin()
 
     async def spawn(self, argv: Sequence[str], env: Mapping[str, str], events: ChildEvents, nice: int = 0) -> Child:
         """Start a worker with pipes on all three streams; with `nice` over 0 it and its children get less CPU time
@@ -313,6 +317,7 @@ class Processes:
         stderr: int,
         nice: int = 0,
     ) -> _Process:
+        orphans.adopt()
         await self._guard.watching()
         starting = asyncio.ensure_future(self._exec(argv, env, events, (stdin, stderr), nice))
         try:

@@ -3,7 +3,6 @@
 import contextlib
 from collections.abc import Collection
 
-import psutil
 from msgspec import UNSET
 
 from waifu_client.protocol import OptionDetails, ProviderDetails
@@ -42,6 +41,8 @@ def weigh(pids: Collection[int]) -> Weights:
 
     What has ended is left out.
     """
+    import psutil  # late: the module listens before it weighs anything
+
     parents: dict[int, int] = {}
     resident: dict[int, int] = {}
     for process in psutil.Process().children(recursive=True):

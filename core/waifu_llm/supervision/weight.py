@@ -1,8 +1,9 @@
 """What a worker may weigh, and what the machine needs for itself: who must be ended before it swaps. Pure."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final, TypeVar
+
+import msgspec
 
 MIB: Final = 2**20
 _FLOOR_PART: Final = 32
@@ -12,8 +13,7 @@ _MOST_FLOOR: Final = 1024 * MIB
 One = TypeVar("One")
 
 
-@dataclass(frozen=True, slots=True)
-class Weights:
+class Weights(msgspec.Struct, frozen=True):
     """Resident bytes by pid, children included, and those of the machine."""
 
     by_pid: Mapping[int, int]

@@ -16,11 +16,11 @@ import os
 import sys
 import threading
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 import uv
+from msgspec.structs import replace
 from support.environments import FAKE, ROOT
 from support.environments import catalog as with_fakes
 
