@@ -184,7 +184,7 @@ class Requests:
     async def _close_provider(self, provider: Provider) -> None:
         try:
             await provider.close()
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             self._complain(error)
 
     def _reporter(self, request_id: int) -> Callable[[str, str, float | None], None]:

@@ -191,10 +191,13 @@ async def test_a_second_load_of_a_context_replaces_the_first(driver: Driver, scr
     assert (await driver.generate(HELLO, params())).text == "hello world"
 
 
-async def test_a_provider_that_fails_to_close_is_a_line_in_the_log(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("error", [OSError("cannot close"), SystemExit("cannot close")])
+async def test_a_provider_that_fails_to_close_is_a_line_in_the_log(
+    capsys: pytest.CaptureFixture[str], error: BaseException
+) -> None:
     class Sore(Scripted):
         async def close(self) -> None:
-            raise OSError("cannot close")
+            raise error
 
     async with bounded(), Driver(Sore) as driver:
         await driver.load()

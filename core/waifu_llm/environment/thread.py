@@ -58,11 +58,20 @@ async def in_thread(work: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs)
         outcome: object
         try:
             tell, outcome = done.set_result, work(*args, **kwargs)
-        except Exception as error:
-            tell, outcome = done.set_exception, error
+        except BaseException as error:
+            tell, outcome = done.set_exception, _to_be_told(error)
         # The loop may have ended since: then nobody asks any more.
         with contextlib.suppress(RuntimeError):
             loop.call_soon_threadsafe(settle, tell, outcome)
 
     threading.Thread(target=run, name=_NAME, daemon=True).start()
     return await done
+
+
+def _to_be_told(error: BaseException) -> Exception:
+    """What a future takes, and what ends no loop: a package may give up with SystemExit."""
+    if isinstance(error, Exception) and not isinstance(error, StopIteration):
+        return error
+    told = RuntimeError(f"work in a thread ended with {error!r}")
+    told.__cause__ = error
+    return told

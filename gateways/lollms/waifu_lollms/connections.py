@@ -77,7 +77,7 @@ class WebSocket(WebSocketsSansIOProtocol):
         try:
             super().data_received(data)
         except Exception as error:
-            _log.info("a WebSocket was closed: %s", type(error).__name__)
+            _log.info("a WebSocket was closed: %r", error, exc_info=_log.isEnabledFor(logging.DEBUG))
             self.transport.abort()
         # The first bytes are a whole request. One with more headers than the library reads would hang here for ever.
         if not self.handshake_initiated and not self.transport.is_closing():

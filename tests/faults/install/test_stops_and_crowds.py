@@ -73,6 +73,17 @@ async def test_a_thread_gives_its_result_and_its_error() -> None:
         await in_thread(divmod, 7, 0)
 
 
+@pytest.mark.parametrize("raised", [SystemExit(3), StopIteration()])
+async def test_who_waits_for_a_thread_hears_of_every_end_of_it(raised: BaseException) -> None:
+    def give_up() -> None:
+        raise raised
+
+    with pytest.raises(RuntimeError, match=type(raised).__name__) as told:
+        async with bounded():
+            await in_thread(give_up)
+    assert told.value.__cause__ is raised
+
+
 async def test_who_is_cancelled_does_not_wait_for_his_thread() -> None:
     with gate(os, "getcwd") as held:
         waiting = asyncio.create_task(in_thread(os.getcwd))

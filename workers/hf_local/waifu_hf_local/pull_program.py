@@ -7,6 +7,7 @@ import errno
 import json
 import sys
 import time
+import traceback
 from typing import Any, Final
 
 _ALWAYS: Final = ("*.json", "*.jinja", "*.txt", "*.model", "*.tiktoken")
@@ -130,6 +131,8 @@ def main() -> None:
         download(order["model"], order["cache"], order["token"])
     except Exception as error:
         outcome, status = outcome_of(error)
+        if outcome == "otherwise":
+            traceback.print_exc()
         detail = str(error).strip().partition("\n")[0][:200]
         say(type="ended", outcome=outcome, detail=f"{type(error).__name__}: {detail}", status=status)
     else:
