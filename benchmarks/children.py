@@ -80,11 +80,12 @@ def end(process: "subprocess.Popen[str]") -> None:
 
 def cpu_s(pid: int) -> float:
     """User and system time that a process has had so far."""
-    if sys.platform == "linux":
-        # The clock of another process's CPU time (clock_getcpuclockid): nanoseconds, where the counters have ticks.
+    try:
+        # Linux's clock of another process's CPU time (clock_getcpuclockid): nanoseconds, where the counters have ticks.
         return time.clock_gettime(~pid << 3 | 2)
-    times = psutil.Process(pid).cpu_times()
-    return times.user + times.system
+    except OSError:
+        times = psutil.Process(pid).cpu_times()
+        return times.user + times.system
 
 
 def resident_bytes(pid: int) -> int:

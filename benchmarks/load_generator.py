@@ -154,14 +154,18 @@ class Client:
 
         Their ids are forgotten: what comes for them later is stray.
         """
-        async with asyncio.timeout(PATIENCE_S):
-            for generation in generations:
-                await generation.finished
-            await self.ask("interrupt", "interrupt_ack")
+        lost = 0
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                for generation in generations:
+                    await generation.finished
+                await self.ask("interrupt", "interrupt_ack")
+        except ConnectionError:
+            lost = 1
         for generation in generations:
             self._generations.pop(generation.id, None)
         stray, self.stray = self.stray, 0
-        return +Counter(stray=stray)
+        return +Counter(stray=stray, connection=lost)
 
     async def load(self, provider: str, api_key: str) -> float:
         """Load a provider; seconds from asking to the end. Raises: ConnectionError where it fails."""
@@ -172,7 +176,7 @@ class Client:
         return _now() - begun
 
     async def ask(self, kind: str, answer: str, **fields: Any) -> Heard:
-        """Send a message and wait for the answer of that type."""
+        """Send a message and wait for the answer of that type. Raises: ConnectionError."""
         request_id = _new_id()
         future: asyncio.Future[Heard] = asyncio.get_running_loop().create_future()
         self._answers[answer, request_id] = future
@@ -186,7 +190,8 @@ class Client:
                 self._answers.pop((name, request_id), None)
 
     def _send(self, data: bytes) -> None:
-        assert self._raw is not None
+        if self._raw is None or self._raw.closed.done():
+            raise ConnectionError("the connection was lost")
         self._raw.send(data)
 
     def _hear(self, data: bytes) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 import tomllib
@@ -19,7 +20,7 @@ from coverage_setup import DATA, prepare_coverage
 
 BUILD = ROOT / "build" / "test"
 TYPESCRIPT = ROOT / "clients" / "typescript"
-SHIPPED = ("core", "workers", "gateways", "scripts")
+SHIPPED = ("core", "workers", "gateways", "scripts", "benchmarks")
 LARGE_MB = 300
 # Twice the cores: much of the time is spent waiting for other processes.
 PARALLEL = str(max(4, min(8, 2 * (os.cpu_count() or 2))))
@@ -115,7 +116,7 @@ def run_all(*, full: bool, worker: str | None, gateway: str | None, pytest: list
         _tests(report, full, pytest)
     else:
         _lint(report, [ROOT])
-        _types(report, [ROOT / "core", ROOT / "scripts", ROOT / "tests", *_shipped()])
+        _types(report, [ROOT / "core", ROOT / "scripts", ROOT / "tests", ROOT / "benchmarks", *_shipped()])
         report.run("types on Windows", in_venv("mypy"), "--platform", "win32", "--no-warn-unreachable", "core")
         _workflows(report)
         _typescript(report)
@@ -123,6 +124,7 @@ def run_all(*, full: bool, worker: str | None, gateway: str | None, pytest: list
         with_coverage = prepare_coverage(BUILD)
         _tests(report, full, [], with_coverage)
         _coverage(report)
+        _benchmarks(report)
     return report.finish()
 
 
@@ -220,6 +222,15 @@ def _tests(report: Report, full: bool, chosen: list[str], env: Mapping[str, str]
         argv.append("--ignore=tests/typescript")
     report.run("tests", *argv, *chosen, env=env)
     report.count(results)
+
+
+def _benchmarks(report: Report) -> None:
+    """The benchmarks' short form: it says whether every answer was right, and fails for no other reason."""
+    if sys.platform == "win32":
+        report.note("benchmarks", "no POSIX")
+        return
+    record = BUILD / "benchmarks.json"
+    report.run("benchmarks", in_venv("python"), ROOT / "benchmarks" / "run.py", "--short", "--json", record)
 
 
 def _coverage(report: Report) -> None:
