@@ -74,14 +74,20 @@ async def test_a_worker_in_use_never_makes_room(make_bench: MakeBench) -> None:
     assert not second.ended
 
 
-async def test_one_that_still_ends_is_waited_for(make_bench: MakeBench) -> None:
-    bench = two_workers(make_bench)
+async def waits_for_room(bench: Bench) -> tuple[FakeProcess, asyncio.Task[Loaded]]:
+    """The worker that makes room, and takes its time, and the load that waits for it."""
     _, first = await load(bench, "a", api_key="one-key")
     await load(bench, "b", api_key="two-key")
     bench.pool.release("a")
     first.stoppable.clear()
     loading = asyncio.create_task(bench.pool.load(bench.fields(api_key="three-key"), "c"))
     await until(lambda: first.stops > 0, "the worker is told to stop")
+    return first, loading
+
+
+async def test_one_that_still_ends_is_waited_for(make_bench: MakeBench) -> None:
+    bench = two_workers(make_bench)
+    first, loading = await waits_for_room(bench)
     assert bench.spawn.count == 2
     first.stoppable.set()
     await bench.spawn.loaded()
@@ -91,12 +97,7 @@ async def test_one_that_still_ends_is_waited_for(make_bench: MakeBench) -> None:
 
 async def test_a_load_that_waits_for_room_when_the_module_stops_is_told_so(make_bench: MakeBench) -> None:
     bench = two_workers(make_bench)
-    _, first = await load(bench, "a", api_key="one-key")
-    await load(bench, "b", api_key="two-key")
-    bench.pool.release("a")
-    first.stoppable.clear()
-    loading = asyncio.create_task(bench.pool.load(bench.fields(api_key="three-key"), "c"))
-    await until(lambda: first.stops > 0, "the worker is told to stop")
+    first, loading = await waits_for_room(bench)
     closing = asyncio.create_task(bench.pool.close())
     await asyncio.sleep(0)
     first.stoppable.set()

@@ -19,7 +19,7 @@ from waifu_llm.errors import (
     WorkerCrashed,
     WorkerFailure,
 )
-from waifu_llm.supervision.jobs import LoadFields, LoadProgress
+from waifu_llm.supervision.jobs import Loaded, LoadFields, LoadProgress
 from waifu_worker import wire
 
 
@@ -294,14 +294,19 @@ async def test_a_new_holder_in_time_keeps_the_worker(make_bench: MakeBench) -> N
     assert bench.spawn.count == 1
 
 
-async def test_a_context_is_forgotten_when_its_last_holder_left_while_others_stay(make_bench: MakeBench) -> None:
-    bench = make_bench(idle_s=0.01)
+async def two_loads(bench: Bench) -> tuple[FakeProcess, wire.Load, Loaded]:
+    """One worker with a load of a and another one of b; the process, and the second load on the wire and as it is."""
     process = await load(bench, "a")
     task = asyncio.ensure_future(bench.pool.load(bench.fields(num_ctx=9), "b"))
     message = await process.next_sent(wire.Load)
     process.say(wire.Done(id=message.id, models=()))
     async with bounded():
-        await task
+        return process, message, await task
+
+
+async def test_a_context_is_forgotten_when_its_last_holder_left_while_others_stay(make_bench: MakeBench) -> None:
+    bench = make_bench(idle_s=0.01)
+    process, message, _ = await two_loads(bench)
     await asyncio.wait_for(bench.pool.load(bench.fields(), "a"), 5)
     bench.pool.release("b")
     assert (await process.next_sent(wire.Unload)).ctx == message.ctx
@@ -312,12 +317,7 @@ async def test_a_forgotten_context_that_was_loaded_last_is_loaded_again_for_whoe
     make_bench: MakeBench,
 ) -> None:
     bench = make_bench(idle_s=0.01)
-    process = await load(bench, "a")
-    task = asyncio.ensure_future(bench.pool.load(bench.fields(num_ctx=9), "b"))
-    message = await process.next_sent(wire.Load)
-    process.say(wire.Done(id=message.id, models=()))
-    async with bounded():
-        last = await task
+    process, message, last = await two_loads(bench)
     bench.pool.release("b")
     await process.next_sent(wire.Unload)
     sink = RecordingSink()
@@ -333,12 +333,7 @@ async def test_the_worker_stops_with_its_last_holder_though_the_last_load_was_fo
     make_bench: MakeBench,
 ) -> None:
     bench = make_bench(idle_s=0.01)
-    process = await load(bench, "a")
-    task = asyncio.ensure_future(bench.pool.load(bench.fields(num_ctx=9), "b"))
-    message = await process.next_sent(wire.Load)
-    process.say(wire.Done(id=message.id, models=()))
-    async with bounded():
-        await task
+    process, _, _ = await two_loads(bench)
     bench.pool.release("b")
     await process.next_sent(wire.Unload)
     bench.pool.release("a")

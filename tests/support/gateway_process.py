@@ -2,42 +2,27 @@
 
 import os
 import subprocess
-from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
 
 from support.environments import catalog
-from support.waiting import WAIT_S
-from support.worker_process import started
+from support.piped_process import PipedProcess, started
 
 from waifu_llm.environment.seed import Seed
 from waifu_llm.supervision.fields import gateway_options
-from waifu_worker.framing import LineSplitter, decode_from_gateway, encode
+from waifu_worker.framing import decode_from_gateway, encode
 from waifu_worker.wire import FromGateway, Start
 
 NAME = "fake_gateway"
 
 
-class GatewayProcess:
-    """One gateway. Reading blocks; the test's own time limit bounds it."""
+class GatewayProcess(PipedProcess[FromGateway]):
+    """One gateway."""
 
     def __init__(self, process: "subprocess.Popen[bytes]", log: Path, data_dir: Path) -> None:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        self.process = process
-        self.input: BinaryIO = process.stdin  # type: ignore[assignment]  # unbuffered, so a raw FileIO
-        self.output: BinaryIO = process.stdout  # type: ignore[assignment]
-        self._log = log
+        super().__init__(process, log, decode_from_gateway)
         self._data_dir = data_dir
-        self._splitter = LineSplitter()
-        self._lines: deque[bytes] = deque()
-
-    @property
-    def stderr(self) -> str:
-        """What it has said so far."""
-        return self._log.read_text("utf-8", "replace")
 
     def start(self, **options: object) -> None:
         """Send its start line."""
@@ -52,16 +37,7 @@ class GatewayProcess:
 
     def next(self) -> FromGateway | None:
         """The next message; None where there comes none any more."""
-        while not self._lines:
-            data = self.output.read(1 << 20)
-            if not data:
-                return None
-            self._lines.extend(self._splitter.feed(data))
-        return decode_from_gateway(self._lines.popleft())
-
-    def wait(self) -> int:
-        """Its exit code, negative for a signal."""
-        return self.process.wait(WAIT_S)
+        return self.heard()
 
 
 def make_gateway_seed(folder: Path) -> Path:

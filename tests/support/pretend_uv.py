@@ -7,9 +7,9 @@ import random
 import re
 import shutil
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -35,15 +35,7 @@ class PretendUv:
         self.starts = 0
         self.hanging: set[str] = set()
 
-    async def __call__(
-        self,
-        argv: Sequence[str],
-        *,
-        env: Mapping[str, str],
-        on_line: Callable[[str], None] | None = None,
-        silence_s: float | None = None,
-        on_terminal: bool = False,
-    ) -> Completed:
+    async def __call__(self, argv: Sequence[str], *, env: Mapping[str, str], **more: Any) -> Completed:
         for _ in range(self._chance.randrange(_TURNS)):
             await asyncio.sleep(0)
         if "--version" in argv:

@@ -3,6 +3,9 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from typing import TypeVar
+
+P = TypeVar("P", bound="Proxy")
 
 _PIECE = 64 * 1024
 
@@ -67,7 +70,13 @@ class Proxy:
 @contextlib.asynccontextmanager
 async def proxied(host: str, port: int) -> AsyncIterator[Proxy]:
     """A proxy before a server, for the time of the block."""
-    proxy = Proxy(host, port)
+    async with accepting(Proxy(host, port)) as proxy:
+        yield proxy
+
+
+@contextlib.asynccontextmanager
+async def accepting(proxy: P) -> AsyncIterator[P]:
+    """It listens, for the time of the block."""
     server = await asyncio.start_server(proxy._accept, "127.0.0.1", 0)
     proxy.port = server.sockets[0].getsockname()[1]
     try:

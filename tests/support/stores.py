@@ -6,9 +6,9 @@ import hashlib
 import importlib.metadata
 import os
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from support.waiting import bounded, until
 
@@ -140,15 +140,7 @@ class Watched:
         """How many commands had that word."""
         return sum(word in command for command in self.commands)
 
-    async def __call__(
-        self,
-        argv: Sequence[str],
-        *,
-        env: Mapping[str, str],
-        on_line: Callable[[str], None] | None = None,
-        silence_s: float | None = None,
-        on_terminal: bool = False,
-    ) -> Completed:
+    async def __call__(self, argv: Sequence[str], *, env: Mapping[str, str], **more: Any) -> Completed:
         self.commands.append(list(argv))
         self.environments.append(dict(env))
         if self._held in argv:
@@ -160,7 +152,7 @@ class Watched:
                     raise answer
                 return answer
         try:
-            return await self._run(argv, env=env, on_line=on_line, silence_s=silence_s, on_terminal=on_terminal)
+            return await self._run(argv, env=env, **more)
         finally:
             if self._last in argv:
                 self.ended.set()

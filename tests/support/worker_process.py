@@ -1,17 +1,13 @@
 """A real worker process as the core starts it, driven over its pipes: a folder like a seed, and `python -I`."""
 
-import os
 import subprocess
-import sys
-from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
 
-from support.waiting import WAIT_S
+from support.piped_process import PipedProcess, started
 
-from waifu_worker.framing import LineSplitter, decode_from_worker, encode
+from waifu_worker.framing import decode_from_worker, encode
 from waifu_worker.wire import Chunk, Done, Failed, FromWorker, Ready, ToWorker
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -38,23 +34,11 @@ def make_seed(folder: Path, package: Path) -> Path:
     return folder
 
 
-class WorkerProcess:
-    """One worker. Reading blocks; the test's own time limit bounds it."""
+class WorkerProcess(PipedProcess[FromWorker]):
+    """One worker."""
 
     def __init__(self, process: "subprocess.Popen[bytes]", log: Path) -> None:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        self.process = process
-        self.input: BinaryIO = process.stdin  # type: ignore[assignment]  # unbuffered, so a raw FileIO
-        self.output: BinaryIO = process.stdout  # type: ignore[assignment]
-        self._log = log
-        self._splitter = LineSplitter()
-        self._lines: deque[bytes] = deque()
-
-    @property
-    def stderr(self) -> str:
-        """What it has said so far."""
-        return self._log.read_text("utf-8", "replace")
+        super().__init__(process, log, decode_from_worker)
 
     def send(self, *messages: ToWorker) -> None:
         """All in one write."""
@@ -64,11 +48,9 @@ class WorkerProcess:
 
     def next(self) -> FromWorker:
         """The next message."""
-        while not self._lines:
-            data = self.output.read(1 << 20)
-            assert data, f"it ended: {self.stderr[-2000:]}"
-            self._lines.extend(self._splitter.feed(data))
-        return decode_from_worker(self._lines.popleft())
+        message = self.heard()
+        assert message is not None, f"it ended: {self.stderr[-2000:]}"
+        return message
 
     def until_end(self, request_id: int) -> tuple[str, Done | Failed]:
         """The text of one request up to its end; other requests' messages are an error."""
@@ -82,10 +64,6 @@ class WorkerProcess:
                 case other:
                     raise AssertionError(f"unexpected: {other}")
 
-    def wait(self) -> int:
-        """Its exit code, negative for a signal."""
-        return self.process.wait(WAIT_S)
-
 
 @contextmanager
 def running(seed: Path, *, env: Mapping[str, str] | None = None, ready: bool = True) -> Iterator[WorkerProcess]:
@@ -96,28 +74,3 @@ def running(seed: Path, *, env: Mapping[str, str] | None = None, ready: bool = T
             first = worker.next()
             assert isinstance(first, Ready), first
         yield worker
-
-
-@contextmanager
-def started(seed: Path, env: Mapping[str, str] | None = None) -> Iterator[tuple["subprocess.Popen[bytes]", Path]]:
-    """The process that runs a seed, and the file with its stderr; killed in the end."""
-    log = seed.with_suffix(".log")
-    with log.open("wb") as stderr:
-        process = subprocess.Popen(
-            [sys.executable, "-I", str(seed)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=stderr,
-            env={**os.environ, **(env or {})},
-            start_new_session=True,
-            bufsize=0,
-        )
-    assert process.stdin is not None
-    assert process.stdout is not None
-    try:
-        yield process, log
-    finally:
-        process.kill()
-        process.wait()
-        process.stdin.close()
-        process.stdout.close()

@@ -5,13 +5,13 @@ import itertools
 import signal
 import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 from support.environments import SharedEnvironments
-from support.proxy import Proxy
+from support.proxy import Proxy, accepting
 from support.running_module import Served, served
 from support.waiting import bounded
 
@@ -40,22 +40,6 @@ class Balancer(Proxy):
         await super()._accept(reader, writer)
 
 
-@asynccontextmanager
-async def balanced(modules: Sequence[Served]) -> AsyncIterator[Balancer]:
-    """One address for all of them."""
-    balancer = Balancer(modules)
-    server = await asyncio.start_server(balancer._accept, "127.0.0.1", 0)
-    balancer.port = server.sockets[0].getsockname()[1]
-    try:
-        yield balancer
-    finally:
-        server.close()
-        balancer.cut()
-        for flow in tuple(balancer._flows):
-            flow.cancel()
-        await asyncio.gather(*balancer._flows, return_exceptions=True)
-
-
 @pytest.fixture
 def modules(tmp_path: Path, shared_environments: SharedEnvironments) -> Iterator[list[Served]]:
     """Two of them, with a home each and the same token."""
@@ -70,7 +54,7 @@ def modules(tmp_path: Path, shared_environments: SharedEnvironments) -> Iterator
 
 
 async def test_a_connection_stays_with_one_module_and_what_it_loaded_is_known_there_only(modules: list[Served]) -> None:
-    async with bounded(), balanced(modules) as balancer, AsyncExitStack() as stack:
+    async with bounded(), accepting(Balancer(modules)) as balancer, AsyncExitStack() as stack:
         first, second, third = [await stack.enter_async_context(connect(balancer.url, token=TOKEN)) for _ in range(3)]
         await first.load("echo")
         assert (await third.generate("the same module")).text == "the same module"
@@ -83,7 +67,7 @@ async def test_a_connection_stays_with_one_module_and_what_it_loaded_is_known_th
 async def test_the_end_of_one_module_ends_its_own_clients_who_find_the_other_when_they_connect_again(
     modules: list[Served],
 ) -> None:
-    async with bounded(), balanced(modules) as balancer, AsyncExitStack() as stack:
+    async with bounded(), accepting(Balancer(modules)) as balancer, AsyncExitStack() as stack:
         clients = [await stack.enter_async_context(connect(balancer.url, token=TOKEN)) for _ in range(2)]
         for client in clients:
             await client.load("echo")
@@ -110,7 +94,7 @@ async def exhaust(stream: AsyncIterator[str]) -> None:
 async def test_a_health_check_is_a_request_of_http_that_leaves_no_connection(
     modules: list[Served], headers: str, status: int
 ) -> None:
-    async with bounded(), balanced(modules) as balancer:
+    async with bounded(), accepting(Balancer(modules)) as balancer:
         reader, writer = await asyncio.open_connection("127.0.0.1", balancer.port)
         writer.write(f"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n{headers}\r\n".encode())
         assert (await reader.read()).startswith(f"HTTP/1.1 {status} ".encode())

@@ -9,7 +9,7 @@ import random
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,19 +57,9 @@ class Killing:
         """At the next command with that word."""
         self._aim, self._wait_s = word, wait_s
 
-    async def __call__(
-        self,
-        argv: Sequence[str],
-        *,
-        env: Mapping[str, str],
-        on_line: Callable[[str], None] | None = None,
-        silence_s: float | None = None,
-        on_terminal: bool = False,
-    ) -> Completed:
+    async def __call__(self, argv: Sequence[str], *, env: Mapping[str, str], **more: Any) -> Completed:
         self._pid.unlink(missing_ok=True)
-        running = asyncio.ensure_future(
-            self._run(argv, env=env, on_line=on_line, silence_s=silence_s, on_terminal=on_terminal)
-        )
+        running = asyncio.ensure_future(self._run(argv, env=env, **more))
         if self._aim in argv:
             self._aim = None
             await until(lambda: running.done() or self._has_pid(), "uv runs")

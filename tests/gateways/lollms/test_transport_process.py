@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from support.environments import catalog
 from support.gateway_process import GatewayProcess
+from support.piped_process import started
 from support.socket_io import friend, joined_websocket, refusal
-from support.worker_process import started
 
 from waifu_llm.environment.seed import Seed
 from waifu_llm.supervision.fields import gateway_options
