@@ -2,8 +2,9 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from typing import Final, TypeAlias
+
+import msgspec
 
 from waifu_worker.generation import SAMPLERS
 from waifu_worker.messages import name_in_front
@@ -17,8 +18,7 @@ OPENAI_NAMES: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _MOST_MODELS: Final = 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Dialect:
+class Dialect(msgspec.Struct, frozen=True):
     """What tells one OpenAI-style service from another.
 
     `length_fields`: names of the field for the output length; a refused one makes way for the next.
@@ -36,9 +36,9 @@ class Dialect:
     stop_limit: int | None = 4
     names: re.Pattern[str] | None = None
     temperature: tuple[float, float] = (0.0, 2.0)
-    samplers: Mapping[str, str] = field(default_factory=dict)
-    extra: Mapping[str, JsonValue] = field(default_factory=dict)
-    thinking_extra: Mapping[str, JsonValue] = field(default_factory=dict)
+    samplers: Mapping[str, str] = msgspec.field(default_factory=dict)
+    extra: Mapping[str, JsonValue] = msgspec.field(default_factory=dict)
+    thinking_extra: Mapping[str, JsonValue] = msgspec.field(default_factory=dict)
     without: frozenset[str] = frozenset()
     usage_option: bool = True
     key_path: str | None = None
@@ -52,7 +52,7 @@ class Dialect:
 
     def for_text(self) -> "Dialect":
         """The same for raw text, where no service has given the length its newer name."""
-        return replace(self, length_fields=("max_tokens",))
+        return msgspec.structs.replace(self, length_fields=("max_tokens",))
 
     def fields(self, params: Params, refused: frozenset[str], *, thinks: bool = False) -> dict[str, JsonValue]:
         """All fields that the service might refuse by name, without those it has refused."""

@@ -3,7 +3,6 @@
 import math
 import re
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Final
 
@@ -18,8 +17,7 @@ _LONGEST_WAIT_S: Final = 24 * 3600
 _LONGEST_PLAIN: Final = 2000
 
 
-@dataclass(frozen=True, slots=True)
-class ErrorDetails:
+class ErrorDetails(msgspec.Struct, frozen=True):
     """What an error body says, whatever its shape; an absent part is ""."""
 
     message: str = ""
@@ -29,8 +27,7 @@ class ErrorDetails:
     moderated: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
+class Refusal(msgspec.Struct, frozen=True):
     """A failed answer. `status` None: an error inside a stream that began well. `details` None: the body is no JSON.
 
     `plain`: such a body where it is plain text.

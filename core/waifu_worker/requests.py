@@ -6,8 +6,9 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Coroutine, Iterator
-from dataclasses import dataclass, field
 from typing import Final, TypeAlias, assert_never
+
+import msgspec
 
 from waifu_worker.framing import encode
 from waifu_worker.generation import Outlet, Ticket, generate
@@ -21,8 +22,7 @@ _LONGEST_OF_OTHERS: Final = 300
 _Work: TypeAlias = Callable[[], Coroutine[None, None, Done]]
 
 
-@dataclass(slots=True, eq=False)
-class _Context:
+class _Context(msgspec.Struct, eq=False):
     """One set of load fields: its provider, ready once loaded, closed once retired and used by nobody."""
 
     provider: Provider
@@ -31,8 +31,7 @@ class _Context:
     users: int = 0
 
 
-@dataclass(slots=True, eq=False)
-class _Running:
+class _Running(msgspec.Struct, eq=False):
     """One request that runs."""
 
     ticket: Ticket
@@ -42,20 +41,20 @@ class _Running:
     task: asyncio.Task[None] | None = None
 
 
-@dataclass(slots=True, eq=False)
 class Requests:
     """Everything that runs in a worker. Its methods belong to the event loop; none but `close` waits.
 
     `make` gives a new Provider object, `outlet` takes the answers, `name` is the worker's, for sentences about its log.
     """
 
-    make: Callable[[], Provider]
-    outlet: Outlet
-    name: str = "the worker"
-    _contexts: dict[int, _Context] = field(default_factory=dict)
-    _running: dict[int, _Running] = field(default_factory=dict)
-    _closing: set[asyncio.Task[None]] = field(default_factory=set)
-    _scrubber: Scrubber = field(default_factory=Scrubber)
+    def __init__(self, make: Callable[[], Provider], outlet: Outlet, name: str = "the worker") -> None:
+        self.make = make
+        self.outlet = outlet
+        self.name = name
+        self._contexts: dict[int, _Context] = {}
+        self._running: dict[int, _Running] = {}
+        self._closing: set[asyncio.Task[None]] = set()
+        self._scrubber = Scrubber()
 
     def handle(self, message: ToWorker) -> None:
         """Begin what the core asks for. A cancel or an unload of what is not there is ignored."""

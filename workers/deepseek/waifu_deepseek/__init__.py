@@ -1,9 +1,9 @@
 """The provider `deepseek`: DeepSeek's models, through its OpenAI-style API."""
 
-from dataclasses import replace
 from typing import Final
 
 import aiohttp
+from msgspec.structs import replace
 
 from waifu_worker.chat_completions import ChatCompletionsProvider
 from waifu_worker.chat_dialect import OPENAI_NAMES, Dialect

@@ -1,8 +1,7 @@
 """The provider `openai_compatible`: any server that speaks OpenAI's Chat Completions."""
 
-from dataclasses import replace
-
 import aiohttp
+from msgspec.structs import replace
 
 from waifu_openai_compatible.presets import ANY, PRESETS
 from waifu_worker.chat_completions import ChatCompletionsProvider
