@@ -90,7 +90,7 @@ def lines_without_a_limit(source: Source) -> Found:
 def spawns_in_threads(source: Source) -> Found:
     """A parent-death signal follows the thread that started the child, not the process."""
     for name, node in source.calls():
-        if name.rpartition(".")[2] in ("to_thread", "run_in_executor", "submit"):
+        if name.rpartition(".")[2] in ("to_thread", "in_thread", "run_in_executor", "submit"):
             yield from (
                 node
                 for argument in node.args
@@ -147,6 +147,7 @@ def test_no_line_of_ours_breaks_the_rule(rule: Callable[[Source], Found]) -> Non
         (lines_without_a_limit, "pipe.readline()", "pipe.readline(80)"),
         (lines_without_a_limit, "sys.stdin.readlines()", "pipe.read(80)"),
         (spawns_in_threads, "asyncio.to_thread(subprocess.run, x)", "asyncio.to_thread(read, x)"),
+        (spawns_in_threads, "in_thread(subprocess.check_call, x)", "in_thread(read, x)"),
         (spawns_in_threads, "loop.run_in_executor(None, subprocess.Popen, x)", "subprocess.run(x)"),
         (tasks_without_an_owner, "asyncio.create_task(x())", "kept = asyncio.create_task(x())"),
         (tasks_without_an_owner, "later(lambda: loop.create_task(x()))", "later(lambda: x())"),

@@ -13,7 +13,7 @@ from support.opened import everything_opened, outside
 from support.peer import connected
 from support.running_module import running_module
 
-from waifu_llm.catalog import Catalog
+from waifu_llm.catalog import Catalog, bundled_roots
 from waifu_llm.errors import UnknownProvider
 
 # A long one stands as what is repeated, and how often.
@@ -60,6 +60,12 @@ def test_p19_nothing_is_opened_for_any_of_them(tmp_path: Path) -> None:
 @pytest.mark.audited
 def test_s12_p19_looking_a_name_up_opens_nothing() -> None:
     catalog = Catalog.read()
+    with everything_opened() as opened:
+        catalog.read_all()
+    # What there is, which the answers name, is read once; no name that is looked up has anything to do with it.
+    assert {Path(path) for _, path in opened} <= {
+        manifest for root in bundled_roots() for manifest in root.glob("*/pyproject.toml")
+    }
     with everything_opened() as opened:
         for name in NAMES:
             for look_up in (catalog.find, catalog.worker):
