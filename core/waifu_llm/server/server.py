@@ -2,9 +2,10 @@
 
 import asyncio
 import contextlib
+import http
 import logging
 import ssl
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -12,7 +13,6 @@ from typing import Final
 from websockets.asyncio.server import Server as SocketServer
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.http11 import Request, Response
-from websockets.typing import Subprotocol
 
 from waifu_client.protocol import ErrorCode, GetStatsDone, ProviderDetails, RequestId
 from waifu_llm.config import ServerSettings, Settings
@@ -77,8 +77,11 @@ class Server:
         self._room = Room.of(settings.limits.connections)
         self._arrivals = Arrivals(self._room.arriving)
         self._loop = asyncio.get_running_loop()
-        self._providers = Kept(pool.providers, self._loop.time)
-        self._survey = Kept(lambda: (pool.workers(), pool.environments()), self._loop.time)
+        # One of each for all connections.
+        self._clock = self._loop.time
+        self._shared = _nothing_shared if self._doors.isolated else lambda: pool.last_loaded
+        self._providers = Kept(pool.providers, self._clock)
+        self._survey = Kept(lambda: (pool.workers(), pool.environments()), self._clock)
         self._servers: list[SocketServer] = []
         self._connections: set[Connection] = set()
         self._clients = 0
@@ -118,7 +121,7 @@ class Server:
                 compression=None,
                 max_size=2 * self._settings.limits.message_bytes,
                 process_request=let_in,
-                select_subprotocol=_select_subprotocol,
+                process_response=_name_subprotocol,
                 server_header=None,
                 ping_interval=ping_interval,
                 open_timeout=self._timing.open_s,
@@ -245,9 +248,9 @@ class Server:
         of_gateway = socket.request is not None and self._is_gateway(socket.request)
         forget_handshake(socket)
         session = Session(
-            shared=_nothing_shared if self._doors.isolated else lambda: self.pool.last_loaded,
+            shared=self._shared,
             redactor=self._redactor,
-            clock=self._loop.time,
+            clock=self._clock,
             remote_close=server.remote_close,
             limits=self._settings.limits,
             limited=not of_gateway,
@@ -270,6 +273,11 @@ def _nothing_shared() -> Loaded | None:
     return None
 
 
-def _select_subprotocol(_: ServerConnection, offered: Sequence[Subprotocol]) -> Subprotocol | None:
-    """Only our own name is echoed, never the one that holds the token."""
-    return Subprotocol(SUBPROTOCOL) if SUBPROTOCOL in offered else None
+def _name_subprotocol(_: ServerConnection, request: Request, response: Response) -> None:
+    """Only our own name is echoed, never the one that holds the token.
+
+    The library's own way makes three objects for each connection, which keep all of it from being freed when it ends.
+    """
+    offered = ",".join(request.headers.get_all("Sec-WebSocket-Protocol")).split(",")
+    if response.status_code == http.HTTPStatus.SWITCHING_PROTOCOLS and SUBPROTOCOL in map(str.strip, offered):
+        response.headers["Sec-WebSocket-Protocol"] = SUBPROTOCOL
