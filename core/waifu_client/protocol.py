@@ -389,9 +389,8 @@ def encode_reply(reply: AnyReply) -> bytes:
 def encode_chunks(request_id: RequestId, texts: Sequence[str]) -> list[bytes]:
     """What `encode_reply` makes of a `GenerateStreamChunk` for each of these texts, all at once."""
     head = encode_reply(GenerateStreamChunk(unique_request_id=request_id, chunk="")).removesuffix(b'""}')
-    # No line break is left in what JSON makes of a text.
     # A list: of any other iterable the encoder keeps the iterator, and with it the texts, for ever (msgspec 0.22).
-    lines = _encoder.encode_lines(list(texts)).split(b"\n")
+    lines = _encoder.encode_lines(list(texts)).split(b"\n")  # no line break is left in what JSON makes of a text
     del lines[-1]
     return [b"%b%b}" % (head, line) for line in lines]
 
