@@ -124,6 +124,7 @@ async def _throughput(bench: Bench, side: Side) -> Measured:
         if streams == _FLOODED and side is not Side.RELAY:
             values["cpu.core"] = once.core_cpu_s / once.chunks * 1e6
             values["cpu.worker"] = once.worker_cpu_s / once.chunks * 1e6
+            values["joined"] = once.chunks / (once.frames - 2 * streams)
         found += Measured(values, once.faults)
     return found
 
@@ -149,6 +150,8 @@ async def _latency(bench: Bench, side: Side) -> Measured:
         "latency.stream": percentile(stream.total, 0.5),
         "latency.plain": percentile(plain.total, 0.5),
         "latency.plain_p99": percentile(plain.total, 0.99),
+        "cpu.request.core": stream.core_us,
+        "cpu.request.worker": stream.worker_us,
     }
     return Measured(values, plain.faults + stream.faults)
 
@@ -192,5 +195,7 @@ async def _crowd(bench: Bench, side: Side) -> Measured:
         "crowd.delivered": once.delivered / once.expected * 100,
         "crowd.late_p99": percentile([arrival.late_ms for arrival in once.arrivals], 0.99),
         "crowd.growth": once.grown_mb,
+        "crowd.cpu.core": once.core_cpu_s / once.expected * 1e6,
+        "crowd.cpu.worker": once.worker_cpu_s / once.expected * 1e6,
     }
     return Measured(values, once.faults)

@@ -7,8 +7,12 @@ from typing import Final
 from benchmarks.measured import Side, Sizes
 
 STREAMS: Final = (1, 10, 50)
-CHAIN: Final = "the bare chain: aiohttp with the least decoding, a pipe, a relay with frames of its own"
+CHAIN: Final = (
+    "the bare chain: aiohttp with the least decoding, a pipe, a relay with frames of its own, joined like ours"
+)
 READER: Final = "reader: the same service read by aiohttp alone, with the least decoding"
+_RELAYING: Final = "the bare relay in the chain"
+_WORKING: Final = "the bare worker in the chain"
 RELAY: Final = "relay: the bare relay alone, of a pipe whose worker writes from memory"
 
 
@@ -78,8 +82,9 @@ def _throughput() -> list[Figure]:
             )
             for streams in STREAMS
         ),
-        Figure("cpu.core", "CPU of the core per chunk, 50 streams", "µs", "the bare relay in the chain", Target(1.5)),
-        Figure("cpu.worker", "CPU of the worker per chunk, 50 streams", "µs", "the bare worker in the chain"),
+        Figure("cpu.core", "CPU of the core per chunk, 50 streams", "µs", _RELAYING, Target(1.5)),
+        Figure("cpu.worker", "CPU of the worker per chunk, 50 streams", "µs", _WORKING),
+        Figure("joined", "chunks in a message, 50 streams", "", CHAIN),
     ]
 
 
@@ -92,6 +97,8 @@ def _latencies() -> list[Figure]:
         Figure("latency.stream", "total of 20 chunks, streamed, p50", "ms", CHAIN, parts=reader),
         Figure("latency.plain", "total of 20 chunks, not streamed, p50", "ms", CHAIN, Target(0.5), parts=reader),
         Figure("latency.plain_p99", "total of 20 chunks, not streamed, p99", "ms", CHAIN, parts=reader),
+        Figure("cpu.request.core", "CPU of the core per request of 20 chunks, streamed", "µs", _RELAYING),
+        Figure("cpu.request.worker", "CPU of the worker per request of 20 chunks, streamed", "µs", _WORKING),
     ]
 
 
@@ -106,7 +113,9 @@ def _paced(sizes: Sizes) -> list[Figure]:
         *found,
         Figure("crowd.delivered", f"{title}: delivered", "%", CHAIN, Target(100.0), more_is_better=True),
         Figure("crowd.late_p99", f"{title}: lateness, p99", "ms", CHAIN, Target(50.0)),
-        Figure("crowd.growth", f"{title}: memory grown", "MB", CHAIN, Target(1.0)),
+        Figure("crowd.growth", f"{title}: memory grown in the second half", "MB", CHAIN, Target(1.0)),
+        Figure("crowd.cpu.core", f"{title}: CPU of the core per chunk", "µs", _RELAYING),
+        Figure("crowd.cpu.worker", f"{title}: CPU of the worker per chunk", "µs", _WORKING),
     ]
 
 
@@ -116,7 +125,9 @@ def _starts(sizes: Sizes) -> list[Figure]:
     fresh = f"`uv venv`, `uv pip sync --offline`, then {worker}"
     return [
         Figure("start.listening", "start to listening", "ms", server, Target(120.0), parts=python),
+        Figure("start.cpu", "CPU of a start, until it listens", "ms", server),
         Figure("load.cold", "load, environment ready, cold", "ms", worker, Target(220.0)),
+        Figure("load.cpu", "CPU of a cold load, core and worker", "ms", worker),
         Figure("load.warm", "load, environment ready, warm", "ms", "a bare relay that answers at once", Target(1.0)),
         Figure("load.first", "first load: fresh home, warm uv cache, no network", "ms", fresh, Target(1500.0)),
         Figure("memory.core", "resident: core, idle", "MB", server, Target(32.0)),

@@ -4,8 +4,9 @@ from collections import Counter
 from dataclasses import dataclass
 
 from benchmarks.answers import Wanted, full_text
+from benchmarks.children import cpu_s
 from benchmarks.flood import warm_up
-from benchmarks.load_generator import clients
+from benchmarks.load_generator import Generation, clients
 from benchmarks.subject import Subject
 
 ANSWER = Wanted(n=20)
@@ -13,24 +14,40 @@ ANSWER = Wanted(n=20)
 
 @dataclass(frozen=True, slots=True)
 class Latencies:
-    """In ms, one of each request. `first`: of a request that is not streamed it is the end."""
+    """In ms, one of each request. `first`: of a request that is not streamed it is the end. `core_us`, `worker_us`: CPU
+    for each, in µs.
+    """
 
     ack: list[float]
     first: list[float]
     total: list[float]
+    core_us: float
+    worker_us: float
     faults: Counter[str]
 
 
 async def latencies(subject: Subject, *, stream: bool, requests: int, warm: int) -> Latencies:
     """`requests` of one client after `warm` others."""
-    found = Latencies([], [], [], Counter())
     async with clients(subject.url, 1) as (client,):
-        await warm_up(subject, [client])
-        for number in range(warm + requests):
+        worker = await warm_up(subject, [client])
+
+        async def one() -> Generation:
             generation = client.generate(ANSWER.model, stream=stream)
-            found.faults.update(await client.finished([generation]) + generation.faults(full_text(ANSWER.n)))
-            if number >= warm:
-                found.ack.append((generation.acked - generation.asked) * 1e3)
-                found.first.append(((generation.begun or generation.ended) - generation.asked) * 1e3)
-                found.total.append((generation.ended - generation.asked) * 1e3)
-    return found
+            await generation.finished
+            return generation
+
+        before = [await one() for _ in range(warm)]
+        core_s, worker_s = cpu_s(subject.core), cpu_s(worker)
+        done = [await one() for _ in range(requests)]
+        core_s, worker_s = cpu_s(subject.core) - core_s, cpu_s(worker) - worker_s
+        faults = await client.finished(before + done)
+        for generation in before + done:
+            faults += generation.faults(full_text(ANSWER.n))
+    return Latencies(
+        [(generation.acked - generation.asked) * 1e3 for generation in done],
+        [((generation.begun or generation.ended) - generation.asked) * 1e3 for generation in done],
+        [(generation.ended - generation.asked) * 1e3 for generation in done],
+        core_s / requests * 1e6,
+        worker_s / requests * 1e6,
+        faults,
+    )

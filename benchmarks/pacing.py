@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from benchmarks.answers import Wanted
-from benchmarks.children import resident_bytes
+from benchmarks.children import cpu_s, resident_bytes
 from benchmarks.flood import warm_up
 from benchmarks.load_generator import Generation, clients
 from benchmarks.subject import Subject
@@ -33,13 +33,15 @@ class Arrival:
 @dataclass(frozen=True, slots=True)
 class Paced:
     """What came of it. `arrivals`: of the time in which all streams ran; `grown_mb`: memory of core and worker from the
-    first third of that to its end.
+    middle of that to its end.
     """
 
     expected: int
     delivered: int
     arrivals: list[Arrival]
     grown_mb: float
+    core_cpu_s: float
+    worker_cpu_s: float
     faults: Counter[str]
 
 
@@ -49,6 +51,7 @@ async def paced(subject: Subject, *, streams: int, connections: int, rate: int, 
     ramp_s = min(_RAMP_S, seconds / 3)
     async with clients(subject.url, connections) as opened:
         worker = await warm_up(subject, opened)
+        core_s, worker_s = cpu_s(subject.core), cpu_s(worker)
         begun = time.monotonic()
         generations = []
         for number in range(streams):
@@ -60,13 +63,14 @@ async def paced(subject: Subject, *, streams: int, connections: int, rate: int, 
         faults = Counter[str]()
         for number, client in enumerate(opened):
             faults += await client.finished(generations[number::connections])
+        core_s, worker_s = cpu_s(subject.core) - core_s, cpu_s(worker) - worker_s
     for generation in generations:
         faults += generation.faults(None)
     arrivals = list(_arrivals(generations))
     faults += Counter(text=streams * wanted.n - len(arrivals))
     settled = min(_SETTLED_S, (first_ends - last_begun) / 3)
     measured = within(arrivals, last_begun + settled, first_ends)
-    return Paced(streams * wanted.n, len(arrivals), measured, memory, faults)
+    return Paced(streams * wanted.n, len(arrivals), measured, memory, core_s, worker_s, faults)
 
 
 def within(arrivals: Sequence[Arrival], begin_s: float, end_s: float) -> list[Arrival]:
@@ -89,9 +93,9 @@ def _arrivals(generations: Sequence[Generation]) -> Iterator[Arrival]:
 
 
 async def _memory(core: int, worker: int, begin_s: float, end_s: float) -> float:
-    """How much more memory both have at the end than in the first third; in MB."""
+    """How much more memory both have at the end than in the middle; in MB."""
     before = 0
-    for part in (1 / 3, 1.0):
+    for part in (0.5, 1.0):
         await asyncio.sleep(max(0.0, begin_s + (end_s - begin_s) * part - time.monotonic()))
         now = resident_bytes(core) + resident_bytes(worker)
         before, grown = now, now - before

@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import median
 from typing import Final
 
-from benchmarks.children import program, resident_bytes, running, started, users_environment
+from benchmarks.children import cpu_s, program, resident_bytes, running, started, users_environment
 from benchmarks.load_generator import Client, clients
 from benchmarks.measured import Measured, Sizes
 from benchmarks.subject import API_KEY, PROVIDER, ProductHome, product_home, served
@@ -27,8 +27,10 @@ _SETTLE_S: Final = 0.5
 async def product(home: ProductHome, sizes: Sizes) -> Measured:
     """The product, its environment ready."""
     with served(home) as module:
+        start_cpu_s = cpu_s(module.core)
         client = await Client.open(module.url)
         cold_s = await client.load(PROVIDER, API_KEY)
+        load_cpu_s = cpu_s(module.core) - start_cpu_s + cpu_s(module.worker())
         warm_s = [await client.load(PROVIDER, API_KEY) for _ in range(sizes.loads)]
         await asyncio.sleep(_SETTLE_S)
         worker = resident_bytes(module.worker())
@@ -40,7 +42,9 @@ async def product(home: ProductHome, sizes: Sizes) -> Measured:
         connection_kb = await _per_connection(module.url, module.core, sizes.idle)
     values = {
         "start.listening": module.listening_s * 1e3,
+        "start.cpu": start_cpu_s * 1e3,
         "load.cold": cold_s * 1e3,
+        "load.cpu": load_cpu_s * 1e3,
         "load.warm": median(warm_s) * 1e3,
         "memory.core": idle / 1e6,
         "memory.worker": worker / 1e6,
@@ -54,18 +58,22 @@ async def bare(upstream: str, relay: str, sizes: Sizes) -> Measured:
     begun = time.perf_counter()
     with running("benchmarks.bare.server") as (process, url):
         listening_s = time.perf_counter() - begun
+        start_cpu_s = cpu_s(process.pid)
         await asyncio.sleep(_SETTLE_S)
         idle = resident_bytes(process.pid)
         connection_kb = await _per_connection(url, process.pid, sizes.idle)
     begun = time.perf_counter()
     with running("benchmarks.bare.worker", upstream) as (process, _):
         cold_s = time.perf_counter() - begun
+        load_cpu_s = cpu_s(process.pid)
         worker = resident_bytes(process.pid)
     async with clients(relay, 1) as (client,):
         warm_s = [await client.load(PROVIDER, API_KEY) for _ in range(sizes.loads)]
     values = {
         "start.listening": listening_s * 1e3,
+        "start.cpu": start_cpu_s * 1e3,
         "load.cold": cold_s * 1e3,
+        "load.cpu": load_cpu_s * 1e3,
         "load.warm": median(warm_s) * 1e3,
         "memory.core": idle / 1e6,
         "memory.worker": worker / 1e6,

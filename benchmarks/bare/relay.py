@@ -1,7 +1,8 @@
 """A bare relay of a pipe to sockets: what the module would cost if it checked, timed and promised nothing.
 
-It speaks as much of the protocol as the load generator does, one frame for each chunk, one write for each client and
-buffer. Its arguments are its worker's (see `bare.worker`); it prints its URL and ends with its input.
+It speaks as much of the protocol as the load generator does: one write for each client and buffer, one frame for each
+chunk, or for each request's text in the buffer where the client is behind. Its arguments are its worker's (see
+`bare.worker`); it prints its URL and ends with its input.
 """
 
 import asyncio
@@ -99,16 +100,30 @@ class Relay(asyncio.SubprocessProtocol):
     def pipe_data_received(self, fd: int, data: bytes) -> None:
         """Whole lines go out, all of one client in one write."""
         *lines, self._rest = (self._rest + data).split(b"\n")
-        out: dict[_Connection, list[bytes]] = {}
+        out: dict[_Connection, list[tuple[_Running, Brought]]] = {}
         for line in lines:
             if line == b"ready":
                 self.ready.set()
                 continue
             brought = _brought(line)
             running = self._running[brought.id] if brought.texts else self._running.pop(brought.id)
-            out.setdefault(running.client, []).append(running.frames(brought))
-        for client, frames in out.items():
-            client.write(b"".join(frames))
+            out.setdefault(running.client, []).append((running, brought))
+        for client, entries in out.items():
+            if client.is_behind:
+                entries = _joined(entries)
+            client.write(b"".join([running.frames(brought) for running, brought in entries]))
+
+
+def _joined(entries: list[tuple[_Running, Brought]]) -> list[tuple[_Running, Brought]]:
+    """The same text in one message per request; its end stays behind it."""
+    texts: dict[_Running, list[str]] = {}
+    ends = []
+    for running, brought in entries:
+        if brought.texts:
+            texts.setdefault(running, []).extend(brought.texts)
+        else:
+            ends.append((running, brought))
+    return [(running, Brought(0, ["".join(pieces)])) for running, pieces in texts.items()] + ends
 
 
 class _Connection(asyncio.Protocol):
@@ -123,6 +138,11 @@ class _Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
+
+    @property
+    def is_behind(self) -> bool:
+        """It has not read what it was sent."""
+        return self._transport is not None and self._transport.get_write_buffer_size() > 0
 
     def write(self, data: bytes) -> None:
         """To the socket."""
