@@ -12,22 +12,8 @@ from benchmarks.growth_panels import Line, Panel, Plot, plots
 from benchmarks.growth_record import GrowthRecord
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, StrMethodFormatter
+from matplotlib.ticker import EngFormatter, LogLocator, NullLocator, StrMethodFormatter
 
-_STYLE: Final = {
-    "svg.hashsalt": "waifu-llm",
-    "svg.fonttype": "none",
-    "font.family": "DejaVu Sans",
-    "font.size": 9.5,
-    "axes.titlesize": 11,
-    "axes.titleweight": "bold",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.color": "#dddddd",
-    "grid.linewidth": 0.6,
-    "legend.frameon": False,
-}
 # Colours that people who see colours differently can tell apart (Okabe and Ito), and a mark of its own for each.
 _HUES: Final = {
     "product": ("#0072b2", "o"),
@@ -40,6 +26,15 @@ _HUES: Final = {
     "late": ("#e69f00", "X"),
     "sum": ("#000000", "."),
 }
+
+
+def _style() -> None:
+    matplotlib.rc("svg", hashsalt="waifu-llm", fonttype="none")
+    matplotlib.rc("font", family="DejaVu Sans", size=9.5)
+    matplotlib.rc("axes", titlesize=11, titleweight="bold", grid=True)
+    matplotlib.rc("axes.spines", top=False, right=False)
+    matplotlib.rc("grid", color="#dddddd", linewidth=0.6)
+    matplotlib.rc("legend", frameon=False)
 
 
 def draw(plot: Plot, folder: Path) -> None:
@@ -67,9 +62,12 @@ def _panel(axes: Axes, panel: Panel) -> None:
         axes.minorticks_off()
     if panel.log_up:
         axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_minor_locator(NullLocator())
         axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     else:
-        axes.set_ylim(bottom=0)
+        top = max((found.most for line in panel.lines for found in line.points.values()), default=1.0)
+        axes.set_ylim(0, 1.1 * max(top, panel.level[1] if panel.level is not None else 0.0))
         if panel.up == "chunks/s":
             axes.yaxis.set_major_formatter(EngFormatter(sep=""))
     if len(panel.lines) + (panel.level is not None) > 1:
@@ -94,7 +92,7 @@ def _short(number: int) -> str:
 
 def main(record: str, folder: str) -> None:
     """Draw all of them."""
-    matplotlib.rcParams.update(_STYLE)
+    _style()
     Path(folder).mkdir(parents=True, exist_ok=True)
     for plot in plots(GrowthRecord.read(Path(record))):
         draw(plot, Path(folder))
