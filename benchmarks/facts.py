@@ -3,6 +3,7 @@
 import importlib.metadata
 import os
 import platform
+import resource
 import subprocess
 import time
 from pathlib import Path
@@ -11,6 +12,8 @@ from typing import Any, Final
 import psutil
 from benchmarks.children import ROOT
 
+# A guest's time is counted as its host's too; stolen time is another machine's.
+_NOT_BUSY: Final = frozenset({"idle", "iowait", "guest", "guest_nice", "steal"})
 _PACKAGES: Final = ("waifu-llm", "websockets", "msgspec", "aiohttp", "uv", "psutil")
 
 
@@ -30,6 +33,30 @@ def facts() -> dict[str, Any]:
         "byte_code": "written, as users have it"
         + (" (this shell's PYTHONDONTWRITEBYTECODE is taken away)" if "PYTHONDONTWRITEBYTECODE" in os.environ else ""),
     }
+
+
+class Others:
+    """What other programs used of the machine while this one and all that it started and ended did."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic(), _busy_s(), _own_s()
+
+    def cores(self) -> float:
+        """So many cores, on average since the beginning."""
+        began, busy_s, own_s = self._began
+        used_s = (_busy_s() - busy_s) - (_own_s() - own_s)
+        return round(max(0.0, used_s) / (time.monotonic() - began), 2)
+
+
+def _busy_s() -> float:
+    times = psutil.cpu_times()._asdict()
+    return float(sum(seconds for kind, seconds in times.items() if kind not in _NOT_BUSY))
+
+
+def _own_s() -> float:
+    """This process, and its descendants as far as they were waited for."""
+    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
 def _load() -> list[float]:

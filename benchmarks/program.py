@@ -9,12 +9,12 @@ import asyncio
 import resource
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, TextIO
 
 from benchmarks.cases import GROUPS, bench, cases, prepare
-from benchmarks.facts import facts
+from benchmarks.facts import Others, facts
 from benchmarks.measured import FULL, SHORT, Sizes
 from benchmarks.record import Record
 from benchmarks.subject import BUILD
@@ -22,6 +22,7 @@ from benchmarks.table import table
 
 _ROUNDS: Final = 5
 _OPEN_FILES: Final = 65536
+_BUSY: Final = 0.1
 
 
 async def measure(sizes: Sizes, rounds: int, only: Sequence[str], record: Record) -> None:
@@ -58,8 +59,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     _many_files()
     sizes = SHORT if asked.short else FULL
     rounds = asked.rounds or (1 if asked.short else _ROUNDS)
+    others = Others()
     record = Record(facts(), sizes)
     asyncio.run(measure(sizes, rounds, asked.only, record))
+    record.facts["machine"]["others_cores"] = others.cores()
     file = asked.json or BUILD / time.strftime("%Y%m%d-%H%M%S.json", time.gmtime())
     record.write(file)
     if asked.short:
@@ -73,10 +76,16 @@ def _headline(record: Record) -> list[str]:
     machine, versions = record.facts["machine"], record.facts["versions"]
     return [
         f"{record.facts['when']}, commit {record.facts['commit']}, {len(record.rounds)} rounds",
-        f"{machine['processor']}, {machine['cores']} cores, load {machine['load_average']}; {machine['system']}",
+        f"{machine['processor']}, {machine['cores']} cores; {machine['system']}",
+        f"other programs used {machine['others_cores']:.2f} of the cores meanwhile" + _warning(machine),
         ", ".join(f"{name} {version}" for name, version in versions.items()),
         f"byte code: {record.facts['byte_code']}",
     ]
+
+
+def _warning(machine: Mapping[str, float]) -> str:
+    busy = machine["others_cores"] > _BUSY * machine["cores"]
+    return ": these figures are not worth much, only the ratios are worth something" if busy else ""
 
 
 def _many_files() -> None:
