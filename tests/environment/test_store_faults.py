@@ -127,7 +127,7 @@ async def test_a_worker_that_does_not_start_is_not_installed(
 
 
 @pytest.mark.parametrize(
-    "answer", ["", "not json", '{"type":"ready","magic":"other","wire":1,"name":"tiny"}', "[" * 100_000]
+    "answer", ["", "not json", '{"type":"ready","magic":"other","wire":2,"name":"tiny"}', "[" * 100_000]
 )
 async def test_what_does_not_say_ready_properly_is_no_worker(
     store: EnvironmentStore, tiny: Manifest, run: Watched, answer: str

@@ -61,7 +61,7 @@ def _lines(talk_first: list[int]) -> Iterator[dict[str, Any]]:
 
 def _main() -> None:
     talk_first, connections = [0], list[socket.socket]()
-    _write(b'{"type":"ready","magic":"waifu-llm","wire":1,"name":"fake"}\n')
+    _write(b'{"type":"ready","magic":"waifu-llm","wire":2,"name":"fake"}\n')
     for message in _lines(talk_first):
         match message["type"]:
             case "load":

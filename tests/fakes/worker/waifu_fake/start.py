@@ -8,8 +8,9 @@ import sys
 from collections.abc import Callable
 
 from waifu_fake import mischief
+from waifu_worker.wire import MAGIC, WIRE_VERSION
 
-_READY = {"type": "ready", "magic": "waifu-llm", "wire": 1, "name": "fake"}
+_READY = {"type": "ready", "magic": MAGIC, "wire": WIRE_VERSION, "name": "fake"}
 _WRONG = {
     "wrong-magic": {**_READY, "magic": "somebody-else"},
     "wrong-wire": {**_READY, "wire": 999},
