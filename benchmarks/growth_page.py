@@ -121,7 +121,11 @@ def _targets(record: Record | None) -> Iterator[str]:
     )
     head = ("figure", "unit", "target", "waifu-llm", "limit", "ratio", "")
     yield markdown(head, (_target(record, figure, notes) for figure in present))
-    yield "The limits:\n" + "\n".join(f"{place}. {note}" for place, note in enumerate(notes, 1))
+    yield "\n".join(f"{place}. {note}" for place, note in enumerate(notes, 1))
+    parts = [cells for figure in present for cells in _parts(record, figure)]
+    if parts:
+        yield "Single parts of the limit, measured alone, and waifu-llm as a whole to each:"
+        yield markdown(("figure", "part", "", "ratio"), parts)
 
 
 def _target(record: Record, figure: Figure, notes: Sequence[str]) -> tuple[str, ...]:
@@ -140,6 +144,14 @@ def _target(record: Record, figure: Figure, notes: Sequence[str]) -> tuple[str, 
         "" if ratio is None else f"{ratio:.2f}",
         "" if met is None else "met" if met else "**not met**",
     )
+
+
+def _parts(record: Record, figure: Figure) -> Iterator[tuple[str, ...]]:
+    for side, explanation in figure.parts.items():
+        values, bases = record.pairs(figure.name, Side.PRODUCT, side)
+        if bases:
+            ratio = summarize(ratios(values, bases)).median
+            yield figure.title, explanation, f"{_shown(figure, summarize(bases))} {figure.unit}", f"{ratio:.2f}"
 
 
 def _shown(figure: Figure, found: Summary) -> str:

@@ -120,8 +120,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"record: {file}")
     if asked.page or not (asked.short or asked.json):
         PAGE.write_text(text_of_page(growth), "utf-8")
-        draw(GROWTH, IMAGES)
         print(f"page: {PAGE}")
+        draw(GROWTH, IMAGES)
+        print(f"plots: {IMAGES}")
     return 1 if growth.bad else 0
 
 

@@ -1,5 +1,6 @@
 """Growth records: kept as JSON, read as what a step was bound by, shown as panels and as a page that nobody edits."""
 
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -37,6 +38,7 @@ def targets() -> Record:
     made = Record({"commit": "0123456789abcdef", "machine": {"processor": "a processor", "cores": 2}}, FULL)
     made.add(0, Side.PRODUCT, {"throughput.1": 100_000, "latency.plain": 0.6, "latency.ack": 0.1}, Counter())
     made.add(0, Side.LIMIT, {"throughput.1": 120_000, "latency.plain": 0.3}, Counter())
+    made.add(0, Side.RELAY, {"throughput.1": 400_000}, Counter())
     return made
 
 
@@ -114,6 +116,7 @@ def test_a_page_fills_in_every_name_of_its_template() -> None:
     assert "| idle connection | 10.5 KB of the module |  |" in text
     assert "| chunk at a model's pace, module | 2000 µs | 500 chunks/s: 25.0 streams of 20/s |" in text
     assert "Commit 0123456789ab," in text
+    assert re.search(r"\| chunks, 1 stream \| relay: [^|]* \| 400k chunks/s \| 0.25 \|", text)
 
 
 def test_what_was_not_measured_is_said_to_be_missing() -> None:
