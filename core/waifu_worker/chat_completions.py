@@ -68,13 +68,13 @@ class ChatCompletions:
         try:
             streams = response.content_type != "application/json"
             while not reader.over:
-                for text in await self._read(response, reader, streams):
-                    yield text
+                if texts := await self._read(response, reader, streams):
+                    yield texts
             if reader.failure is not None:
                 raise reader.failure
             if reader.ended:
-                for text in await self._rest(response.content, reader):
-                    yield text
+                if texts := await self._rest(response.content, reader):
+                    yield texts
                 yield reader.finish(request.params.max_output_length)
         finally:
             # Not read to its end, the connection is closed here and now, so that the service stops generating.

@@ -1,6 +1,7 @@
 """Reads the answer of an OpenAI-style API: bytes in, pieces of text and the way it ended out. Pure."""
 
 import json
+from contextlib import suppress
 from typing import Any, Final
 
 import msgspec
@@ -8,7 +9,7 @@ import msgspec
 from waifu_worker.framing import DECODE_ERRORS
 from waifu_worker.http_errors import Refusal, details_of, failure, read_details
 from waifu_worker.provider import Finish, ProviderError
-from waifu_worker.sse import Event, EventSplitter, EventTooLong
+from waifu_worker.sse import Events, EventSplitter, EventTooLong
 from waifu_worker.upstream import Upstream
 from waifu_worker.wire import Code, Usage
 
@@ -86,7 +87,7 @@ class AnswerReader:
 
     def whole(self, body: bytes) -> list[str]:
         """The text of an answer that came as one JSON body, from a service that doesn't stream."""
-        texts = self._texts([(b"", body)])
+        texts = self._texts(Events([body]))
         self.ended = self.done = True
         return texts
 
@@ -114,15 +115,30 @@ class AnswerReader:
             )
         return Finish(reason=reason, usage=self._usage, warning=warning)
 
-    def _texts(self, events: list[Event]) -> list[str]:
+    def _texts(self, events: Events) -> list[str]:
         texts: list[str] = []
-        for name, data in events:
-            try:
-                event = _decode(data)
-            except DECODE_ERRORS:
-                if not self._odd(name, data, texts):
-                    break
-                continue
+        data, left = events.data, iter(events.data)
+        place = 0
+        # All that can be decoded at one go is; what can't be is looked at more closely, and then on with the rest.
+        while place < len(data):
+            decoded: list[_Event] = []
+            with suppress(*DECODE_ERRORS):
+                decoded.extend(map(_decode, left))
+            self._take(events, place, decoded, texts)
+            place += len(decoded)
+            if self.failure is not None:
+                break
+            if place < len(data) and not self._odd(events.names.get(place, b""), data[place], texts):
+                break
+            place += 1
+        if len(self._opening) < _LONGEST_OPENING:
+            self._opening = (self._opening + "".join(texts))[:_LONGEST_OPENING]
+        return texts
+
+    def _take(self, events: Events, first: int, decoded: list[_Event], texts: list[str]) -> None:
+        """The text of events, of which the first is the one at `first`; up to a failure."""
+        names = events.names
+        for place, event in enumerate(decoded, first):
             if event.choices:
                 choice = event.choices[0]
                 delta = choice.delta
@@ -130,13 +146,10 @@ class AnswerReader:
                     self._choice(choice, texts)
                 else:
                     texts.append(delta.content)
-            if name or event.error is not None or event.usage is not None or event.x_groq is not None:
-                self._beside(name, data, event)
+            if names or event.error is not None or event.usage is not None or event.x_groq is not None:
+                self._beside(names.get(place, b""), events.data[place], event)
                 if self.failure is not None:
-                    break
-        if len(self._opening) < _LONGEST_OPENING:
-            self._opening = (self._opening + "".join(texts))[:_LONGEST_OPENING]
-        return texts
+                    return
 
     def _choice(self, choice: _Choice, texts: list[str]) -> None:
         delta = choice.delta or choice.message

@@ -25,14 +25,16 @@ SAMPLERS: Final = (
 
 # A character takes at most six bytes in JSON, so a chunk of this many stays well under the wire's limit.
 _CHUNK_CHARACTERS: Final = 1024 * 1024
-# A provider that never waits would starve the others: after so many pieces the loop turns, a long one counts for more.
+# Above that a line is cut, however many pieces are in it.
+_LINE_BYTES: Final = 8 * _CHUNK_CHARACTERS
+# A provider that never waits would starve the others: after so many pieces the loop turns, long ones count for more.
 _PIECES_PER_TURN: Final = 256
 _PIECE_SHIFT: Final = 8
 # Looking for stops costs their length per piece: without a limit one client could slow down the others.
 _LONGEST_STOP: Final = 4096
 _MOST_STOPS: Final = 1024
 
-_encode_text: Final[Callable[[str], bytes]] = msgspec.json.Encoder().encode
+_encode_texts: Final[Callable[[list[str]], bytes]] = msgspec.json.Encoder().encode
 
 
 class Outlet(Protocol):
@@ -92,21 +94,20 @@ async def _pump(pieces: AsyncIterator[Piece], answer: AnswerFilter, chunks: "_Ch
         if ticket.cancelled:
             raise asyncio.CancelledError
         if isinstance(piece, Finish):
-            chunks.put(answer.end())
+            chunks.put([answer.end()])
             return dataclasses.replace(piece, reason="stop") if answer.stopped else piece
-        text = answer.feed(piece)
-        if text:
-            chunks.put(text)
+        together = [piece] if isinstance(piece, str) else piece
+        size = chunks.put(answer.feed_all(together))
         if answer.stopped:
             return Finish("stop")
-        budget -= 1 + (len(piece) >> _PIECE_SHIFT)
+        budget -= len(together) + (size >> _PIECE_SHIFT)
         if budget <= 0 or outlet.congested:
             budget = _PIECES_PER_TURN
             # The turn sends what was queued, and so finds out whether the pipe is full.
             await asyncio.sleep(0)
             if outlet.congested:
                 await outlet.room()
-    chunks.put(answer.end())
+    chunks.put([answer.end()])
     return Finish("stop") if answer.stopped else None
 
 
@@ -139,26 +140,32 @@ def _deadline(time_left_ms: int | None) -> float | None:
 
 
 class _Chunks:
-    """Writes one request's chunk lines: each piece as it comes, or, where nothing is streamed, large ones."""
+    """Writes one request's chunk lines: what came together as it comes, or, where nothing is streamed, large ones."""
 
     def __init__(self, request_id: int, outlet: Outlet, *, stream: bool) -> None:
         self.outlet = outlet
         self._write = outlet.write
         self._stream = stream
         # The constant part of the line, encoded once; `wire.Chunk` is its shape, and a test holds the two together.
-        self._head = b'{"type":"chunk","id":%d,"texts":[' % request_id
+        self._head = b'{"type":"chunk","id":%d,"texts":' % request_id
         self._collected: list[str] = []
         self._length = 0
 
-    def put(self, text: str) -> None:
-        if self._stream and len(text) <= _CHUNK_CHARACTERS:
-            if text:
-                self._write(b"%b%b]}\n" % (self._head, _encode_text(text)))
-            return
+    def put(self, texts: list[str]) -> int:
+        """Take pieces that came together; says about how much text they are, in bytes."""
+        if not any(texts):
+            return 0
+        if self._stream:
+            line = b"%b%b}\n" % (self._head, _encode_texts(texts))
+            if len(line) <= _LINE_BYTES:
+                self._write(line)
+                return len(line)
+        text = "".join(texts)
         self._collected.append(text)
         self._length += len(text)
         if self._stream or self._length >= _CHUNK_CHARACTERS:
             self.flush()
+        return len(text)
 
     def flush(self) -> None:
         """Write what was collected."""
@@ -166,4 +173,5 @@ class _Chunks:
         self._collected.clear()
         self._length = 0
         for start in range(0, len(text), _CHUNK_CHARACTERS):
-            self._write(b"%b%b]}\n" % (self._head, _encode_text(text[start : start + _CHUNK_CHARACTERS])))
+            part = _encode_texts([text[start : start + _CHUNK_CHARACTERS]])
+            self._write(b"%b%b}\n" % (self._head, part))

@@ -91,7 +91,8 @@ class Finish:
     warning: str | None = None
 
 
-Piece: TypeAlias = str | Finish
+# A list holds pieces that came together, such as those of one read: what is handed on at once costs far less.
+Piece: TypeAlias = str | list[str] | Finish
 
 
 class Provider(ABC):
@@ -122,7 +123,7 @@ class Provider(ABC):
 
     @abstractmethod
     def generate(self, request: GenerateRequest) -> AsyncIterator[Piece]:
-        """Yield the text as it comes, then one `Finish`.
+        """Yield the text as it comes, then one `Finish`. Never hold text back to make a list of it.
 
         An async generator; it always streams from the provider. Ending without a `Finish` means that the
         answer was cut off. Cancelling it, or closing it early, must close the connection to the provider.

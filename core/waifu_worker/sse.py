@@ -3,6 +3,8 @@
 Text splitters are of no use here: they also split at U+0085 and U+2028, which a model may well write.
 """
 
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
 # (name, data): the name is b"" where the event has none; several data lines are joined with LF.
@@ -16,6 +18,17 @@ class EventTooLong(Exception):
     """An event went over the limit; whoever sends it will never end it."""
 
 
+@dataclass(frozen=True, slots=True)
+class Events:
+    """Events in their order: the `data` of each, and the `names` of those few that have one, by their place."""
+
+    data: list[bytes]
+    names: Mapping[int, bytes] = field(default_factory=dict)
+
+    def __iter__(self) -> Iterator[Event]:
+        return ((self.names.get(place, b""), data) for place, data in enumerate(self.data))
+
+
 class EventSplitter:
     """Splits a byte stream into events; holds at most one event of `limit` bytes and one read."""
 
@@ -26,7 +39,7 @@ class EventSplitter:
         self._newline = b""
         self._after_cr = False
 
-    def feed(self, data: bytes) -> list[Event]:
+    def feed(self, data: bytes) -> Events:
         """The events that `data` completes.
 
         Raises: EventTooLong, after which the splitter must not be used again.
@@ -45,16 +58,16 @@ class EventSplitter:
             self._parts, self._held = [], 0
         self._hold(rest)
         if one_line_each:
-            events = [(b"", block[6:]) for block in blocks if block.startswith(b"data: ")]
-            if len(events) == len(blocks):
-                return events
-        return [event for block in blocks if (event := _parse(block)) is not None]
+            lines = [block[6:] for block in blocks if block.startswith(b"data: ")]
+            if len(lines) == len(blocks):
+                return Events(lines)
+        return _events(blocks)
 
-    def finish(self) -> list[Event]:
+    def finish(self) -> Events:
         """What the end of the stream leaves: many servers send no blank line after their last event."""
-        event = _parse(b"".join(self._parts))
+        events = _events([b"".join(self._parts)])
         self._parts, self._held = [], 0
-        return [] if event is None else [event]
+        return events
 
     def _hold(self, rest: bytes) -> None:
         # The line end goes before the next read, so that a blank line split over two reads is found without
@@ -74,6 +87,11 @@ class EventSplitter:
         if data:
             self._after_cr = data.endswith(b"\r")
         return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+
+
+def _events(blocks: Iterable[bytes]) -> Events:
+    found = [event for block in blocks if (event := _parse(block)) is not None]
+    return Events([data for _, data in found], {place: name for place, (name, _) in enumerate(found) if name})
 
 
 def _parse(block: bytes) -> Event | None:

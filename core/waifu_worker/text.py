@@ -16,7 +16,7 @@ _THINK_END: Final = "</think>"
 
 
 class _Stage(Protocol):
-    """One step. `settled`: from now on it hands on what it gets, so it can be left out."""
+    """A step at the beginning. `settled`: from now on it hands on what it gets, so it can be left out."""
 
     settled: bool
 
@@ -28,21 +28,20 @@ class _Stage(Protocol):
 
 
 class AnswerFilter:
-    """One answer's filter: `feed` every piece, `end` once; after `stopped` nothing more is wanted."""
+    """One answer's filter: feed every piece, `end` once; after `stopped` nothing more is wanted."""
 
     def __init__(self, *, character_name: str = "", stops: Sequence[str] = (), thinking: bool = False) -> None:
         stops = tuple(dict.fromkeys(stop for stop in stops if stop))
         self._surrogates = _SurrogateJoiner()
         self._finder = _StopFinder(stops) if stops else None
-        self._stages: list[_Stage] = []
+        # What looks at the beginning of the answer only, and then leaves.
+        self._first: list[_Stage] = []
         if thinking:
-            self._stages.append(_ThinkingRemover())
+            self._first.append(_ThinkingRemover())
         if character_name.strip():
-            self._stages.append(_NameRemover(character_name.strip()))
+            self._first.append(_NameRemover(character_name.strip()))
         if any(not stop.strip(_LINE_BREAKS) for stop in stops):
-            self._stages.append(_LineBreakDropper())
-        if self._finder is not None:
-            self._stages.append(self._finder)
+            self._first.append(_LineBreakDropper())
 
     @property
     def stopped(self) -> bool:
@@ -51,20 +50,43 @@ class AnswerFilter:
 
     def feed(self, piece: str) -> str:
         """The text that may go out now; may be empty."""
-        if not piece.isascii() or self._surrogates.holds:
-            piece = self._surrogates.feed(piece)
-        if not self._stages:
-            return piece
-        return self._through(self._stages, piece)
+        return "".join(self.feed_all([piece]))
+
+    def feed_all(self, pieces: list[str]) -> list[str]:
+        """What of these pieces may go out now, as pieces; none of them is empty. Where nothing has to be looked at
+        closely, all together cost little more than one.
+        """
+        if not all(pieces):
+            pieces = [piece for piece in pieces if piece]
+        whole = "".join(pieces)
+        if not whole.isascii() or self._surrogates.holds:
+            joined = self._surrogates.feed_all(pieces, whole)
+            if joined is not pieces:
+                pieces, whole = joined, "".join(joined)
+        if self._first:
+            pieces = self._through_first(pieces)
+            whole = "".join(pieces)
+        return pieces if self._finder is None else self._finder.feed_all(pieces, whole)
 
     def end(self) -> str:
         """The rest, once nothing more comes. Nothing after `stopped`."""
-        text = self._through(self._stages, self._surrogates.end())
-        stages = self._stages
+        text = self._through(self._first, self._surrogates.end())
+        stages = self._first
         while stages:
             first, *stages = stages
             text += self._through(stages, first.end())
-        return text
+        if self._finder is None:
+            return text
+        return "".join(self._finder.feed_all([text], text)) + self._finder.end()
+
+    def _through_first(self, pieces: list[str]) -> list[str]:
+        out: list[str] = []
+        for index, piece in enumerate(pieces):
+            if not self._first:
+                return out + pieces[index:]
+            if text := self._through(self._first, piece):
+                out.append(text)
+        return out
 
     def _through(self, stages: list[_Stage], text: str) -> str:
         settled = False
@@ -74,7 +96,7 @@ class AnswerFilter:
             text = stage.feed(text)
             settled |= stage.settled
         if settled:
-            self._stages = [stage for stage in self._stages if not stage.settled]
+            self._first = [stage for stage in self._first if not stage.settled]
         return text
 
 
@@ -88,7 +110,13 @@ class _SurrogateJoiner:
     def holds(self) -> bool:
         return bool(self._held)
 
-    def feed(self, text: str) -> str:
+    def feed_all(self, pieces: list[str], whole: str) -> list[str]:
+        """The pieces, of which `whole` is made; the same list where there is nothing to do."""
+        if not self._held and _SURROGATE.search(whole) is None:
+            return pieces
+        return [text for piece in pieces if (text := self._feed(piece))]
+
+    def _feed(self, text: str) -> str:
         text = self._held + text
         self._held = ""
         if not _SURROGATE.search(text):
@@ -210,29 +238,33 @@ class _StopFinder:
     """Ends the text right before the stop that begins first; holds back what may become one, and no more."""
 
     def __init__(self, stops: Sequence[str]) -> None:
-        self.settled = False
         self.stopped = False
         self._stops = stops
         self._longest = max(map(len, stops))
         # Leftmost match first; of those that begin at one place the shortest, which completes first.
         self._pattern = re.compile("|".join(map(re.escape, sorted(stops, key=len))))
-        self._first = re.compile(f"[{re.escape(''.join({stop[0] for stop in stops}))}]")
+        self._begins = re.compile(f"[{re.escape(''.join({stop[0] for stop in stops}))}]")
         self._held = ""
 
-    def feed(self, text: str) -> str:
+    def feed_all(self, pieces: list[str], whole: str) -> list[str]:
+        """What of the pieces, of which `whole` is made, may go out now."""
         if self.stopped:
-            return ""
-        if not self._held and self._first.search(text) is None:
-            return text
-        text = self._held + text
-        found = self._pattern.search(text)
-        begin = self._beginning(text)
+            return []
+        if not whole or (not self._held and self._begins.search(whole) is None):
+            return pieces
+        if self._held:
+            # In front of the first piece, as if they had come together.
+            pieces = [self._held + pieces[0], *pieces[1:]]
+            whole = self._held + whole
+        found = self._pattern.search(whole)
+        begin = self._beginning(whole)
         if found is not None and found.start() <= begin:
             self.stopped = True
+            begin = found.start()
             self._held = ""
-            return text[: found.start()]
-        self._held = text[begin:]
-        return text[:begin]
+        else:
+            self._held = whole[begin:]
+        return _without_last(pieces, len(whole) - begin)
 
     def end(self) -> str:
         """What was held; a stop in it counts now, since nothing that began before it can complete any more."""
@@ -245,9 +277,21 @@ class _StopFinder:
 
     def _beginning(self, text: str) -> int:
         """Where the earliest unfinished beginning of a stop starts; the end of the text where there is none."""
-        for match in self._first.finditer(text, max(0, len(text) - self._longest + 1)):
+        for match in self._begins.finditer(text, max(0, len(text) - self._longest + 1)):
             start = match.start()
             rest = text[start:]
             if any(len(stop) > len(rest) and stop.startswith(rest) for stop in self._stops):
                 return start
         return len(text)
+
+
+def _without_last(pieces: list[str], count: int) -> list[str]:
+    """The pieces without the last `count` characters."""
+    if not count:
+        return pieces
+    left = list(pieces)
+    while count and count >= len(left[-1]):
+        count -= len(left.pop())
+    if count:
+        left[-1] = left[-1][:-count]
+    return left

@@ -54,7 +54,7 @@ async def first_chunks(running: Running, count: int) -> list[str]:
     """The first `count` chunks of a stream."""
     chunks: list[str] = []
     async with bounded():
-        for _ in range(count):
+        while len(chunks) < count:
             message = await running.next()
             assert isinstance(message, Chunk)
             chunks.extend(message.texts)

@@ -48,7 +48,7 @@ class Scripted(Provider):
         request.ignored.extend(self.ignoring)
         try:
             for piece in self.pieces:
-                if isinstance(piece, str | Finish):
+                if isinstance(piece, str | list | Finish):
                     yield piece
                 else:
                     await _happens(piece)

@@ -29,6 +29,15 @@ async def test_a_streamed_answer_comes_piece_by_piece(driver: Driver) -> None:
     assert answer.done.finish_reason == "stop"
 
 
+async def test_pieces_that_come_together_travel_together(driver: Driver, script: type[Scripted]) -> None:
+    script.pieces = (["one", "", " two"], [], "", [""], [" three"], " four", Finish())
+    running = driver.generation(HELLO, params())
+    *chunks, _ = [message async for message in running.messages()]
+    assert [chunk.texts for chunk in chunks if isinstance(chunk, Chunk)] == [("one", " two"), (" three",), (" four",)]
+    answer = await driver.generate(HELLO, params(), stream=False)
+    assert answer.chunks == ("one two three four",)
+
+
 async def test_an_answer_that_is_not_streamed_comes_in_one_piece(driver: Driver) -> None:
     answer = await driver.generate(HELLO, params(), stream=False)
     assert answer.chunks == ("hello world",)
@@ -43,9 +52,9 @@ async def test_an_answer_without_text_ends_well(driver: Driver, script: type[Scr
 @pytest.mark.parametrize("stream", [True, False])
 async def test_long_text_is_cut_below_the_limit_of_a_line(driver: Driver, script: type[Scripted], stream: bool) -> None:
     text = "\x01" * (MAX_LINE_BYTES // 4)
-    script.pieces = (text, "end", Finish())
+    script.pieces = (text, "end", ["\x01\x01"] * (MAX_LINE_BYTES // 8), [text], Finish())
     answer = await driver.generate(HELLO, params(), stream=stream)
-    assert answer.text == text + "end"
+    assert answer.text == text + "end" + text + text
 
 
 async def test_usage_reason_warning_and_ignored_parameters_arrive(driver: Driver, script: type[Scripted]) -> None:
@@ -254,8 +263,11 @@ async def test_an_iterator_that_is_no_generator_will_do() -> None:
         assert (await driver.generate(HELLO, params())).text == "one"
 
 
-async def test_a_provider_that_never_waits_leaves_room_for_others(driver: Driver, script: type[Scripted]) -> None:
-    script.pieces = ["x"] * 100_000
+@pytest.mark.parametrize("piece", ["x", ["x"] * 300, ["x" * 100_000]])
+async def test_a_provider_that_never_waits_leaves_room_for_others(
+    driver: Driver, script: type[Scripted], piece: Piece
+) -> None:
+    script.pieces = [piece] * 100_000
     flood = driver.generation(HELLO, params())
     await flood.next()
     flood.cancel()

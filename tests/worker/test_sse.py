@@ -13,7 +13,7 @@ def events(*reads: bytes) -> list[Event]:
     """All events of a stream that came in these reads."""
     splitter = EventSplitter()
     found = [event for read in reads for event in splitter.feed(read)]
-    return found + splitter.finish()
+    return [*found, *splitter.finish()]
 
 
 @pytest.mark.parametrize(
@@ -60,15 +60,15 @@ def test_cuts_never_change_the_events(lines: list[tuple[bytes, bytes]], places: 
 
 def test_events_come_as_soon_as_they_are_whole() -> None:
     splitter = EventSplitter()
-    assert splitter.feed(b"data: a\r\n\r") == [(b"", b"a")]
-    assert splitter.feed(b"\ndata: b\n") == []
-    assert splitter.feed(b"\n") == [(b"", b"b")]
-    assert splitter.finish() == []
+    assert list(splitter.feed(b"data: a\r\n\r")) == [(b"", b"a")]
+    assert list(splitter.feed(b"\ndata: b\n")) == []
+    assert list(splitter.feed(b"\n")) == [(b"", b"b")]
+    assert list(splitter.finish()) == []
 
 
 def test_an_event_over_the_limit_is_refused_before_it_ends() -> None:
     splitter = EventSplitter(limit=10)
-    assert splitter.feed(b"data: a\n\ndata: b") == [(b"", b"a")]
-    assert splitter.feed(b"c") == []
+    assert list(splitter.feed(b"data: a\n\ndata: b")) == [(b"", b"a")]
+    assert list(splitter.feed(b"c")) == []
     with pytest.raises(EventTooLong, match="10 bytes"):
         splitter.feed(b"defghi")

@@ -45,6 +45,47 @@ def test_the_pieces_add_up_to_the_filtered_whole_for_any_cut(
     whole.encode()
 
 
+@given(texts, cuts, cuts, stop_lists, st.sampled_from(["", "AI", "a:b"]), st.booleans())
+@example("ab\ud83d\ude00abab", [1, 2, 3, 4, 5], [2, 4], ["bab"], "", False)
+@example("<think>a</think>AI: b", list(range(20)), [3, 9], ["b"], "AI", True)
+def test_pieces_that_come_together_add_up_to_the_same_and_none_is_empty(
+    text: str, places: list[int], groups: list[int], stops: list[str], name: str, thinking: bool
+) -> None:
+    pieces = cut(text, places)
+    borders = [0, *sorted(min(group, len(pieces)) for group in groups), len(pieces)]
+    answer = AnswerFilter(character_name=name, stops=stops, thinking=thinking)
+    out = [answer.feed_all(pieces[start:end]) for start, end in itertools.pairwise(borders)]
+    assert all(piece for together in out for piece in together)
+    joined = "".join(["".join(together) for together in out] + [answer.end()])
+    assert joined == filtered([text], character_name=name, stops=stops, thinking=thinking)
+
+
+@pytest.mark.parametrize(
+    ("together", "stops", "out"),
+    [
+        ([["a", "b"], ["c"]], [], [["a", "b"], ["c"]]),
+        ([["a", "", "b"], []], [], [["a", "b"], []]),
+        ([["a", "\ud83d", "\ude00", "b"]], [], [["a", "😀", "b"]]),
+        ([["a", "b", "S"], ["x", "y"]], ["STOP"], [["a", "b"], ["Sx", "y"]]),
+        ([["a", "bST", "O"], [], ["x", "STOP", "y"], ["z"]], ["STOP"], [["a", "b"], [], ["STOx"], []]),
+        ([["a S b", "c"]], ["STOP"], [["a S b", "c"]]),
+    ],
+)
+def test_pieces_stay_apart_and_are_cut_only_where_something_ends(
+    together: list[list[str]], stops: list[str], out: list[list[str]]
+) -> None:
+    answer = AnswerFilter(stops=stops)
+    given = [list(pieces) for pieces in together]
+    assert [answer.feed_all(pieces) for pieces in given] == out
+    assert given == together, "a provider's own list is left as it was"
+
+
+def test_what_begins_an_answer_is_looked_for_over_pieces_that_come_together() -> None:
+    answer = AnswerFilter(character_name="AI", stops=["\n"])
+    assert answer.feed_all(["\n", "A"]) == []
+    assert answer.feed_all(["I", ":", " ", "hello", " you"]) == ["hello", " you"]
+
+
 @given(st.text(alphabet="abcd", max_size=40), cuts, st.lists(st.text(alphabet="abcd", max_size=4), max_size=4))
 @example("abcd", [3], ["abcd", "bc"])
 @example("abcx", [3], ["abcd", "bc"])

@@ -106,7 +106,7 @@ def _server_sent_events(data: bytes) -> None:
     """The events do not depend on how the bytes come; readers of answers end with text or with a failure."""
     one, many = EventSplitter(), EventSplitter()
     whole = [*one.feed(data[1:]), *one.finish()]
-    assert [event for piece in pieces(data) for event in many.feed(piece)] + many.finish() == whole
+    assert [*(event for piece in pieces(data) for event in many.feed(piece)), *many.finish()] == whole
     reader, novelai = ChatReader(_UPSTREAM, "m"), TokenReader(_UPSTREAM, "m")
     for one_of_both in (reader, novelai):
         texts = [text for piece in pieces(data) if not one_of_both.over for text in one_of_both.feed(piece)]

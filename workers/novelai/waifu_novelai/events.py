@@ -8,7 +8,7 @@ import msgspec
 from waifu_worker.framing import DECODE_ERRORS
 from waifu_worker.http_errors import Refusal, details_of, failure
 from waifu_worker.provider import ProviderError
-from waifu_worker.sse import MAX_EVENT_BYTES, Event, EventSplitter, EventTooLong
+from waifu_worker.sse import MAX_EVENT_BYTES, Events, EventSplitter, EventTooLong
 from waifu_worker.upstream import Upstream
 from waifu_worker.wire import Code
 
@@ -66,9 +66,9 @@ class TokenReader:
     def end(self) -> list[str]:
         """The text in what the end of the stream leaves; half an event is no failure but a cut."""
         self._cut = True
-        return self._texts(self._splitter.finish() if self._whole is None else [(b"", bytes(self._whole))])
+        return self._texts(self._splitter.finish() if self._whole is None else Events([bytes(self._whole)]))
 
-    def _texts(self, events: list[Event]) -> list[str]:
+    def _texts(self, events: Events) -> list[str]:
         texts: list[str] = []
         for name, data in events:
             if name == b"error":

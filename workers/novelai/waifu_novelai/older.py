@@ -121,9 +121,8 @@ class OlderRoute:
         try:
             reader = TokenReader(self._client.upstream, params.model_id)
             while not (reader.over or answer.stopped):
-                for text in await self._read(response, reader):
-                    if ready := answer.feed(text):
-                        yield ready
+                if texts := answer.feed_all(await self._read(response, reader)):
+                    yield texts
             if not answer.stopped:
                 if rest := answer.end():
                     yield rest

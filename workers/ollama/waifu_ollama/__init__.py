@@ -79,8 +79,8 @@ class Provider(Interface):
                     data = await response.content.readany()
                 except daemon.client.network_errors as error:
                     raise daemon.client.lost(error) from error
-                for text in reader.feed(data):
-                    yield text
+                if texts := reader.feed(data):
+                    yield texts
             if reader.failure is not None:
                 raise reader.failure
             if reader.ended:
