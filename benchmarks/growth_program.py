@@ -24,6 +24,7 @@ from benchmarks.growth_measure import FULL, SHORT, GrowthSizes, sweep_all
 from benchmarks.growth_page import page
 from benchmarks.growth_record import GrowthRecord
 from benchmarks.measured import SHORT as SHORT_BENCH
+from benchmarks.program import many_files, positive
 from benchmarks.record import Record
 from benchmarks.subject import BUILD
 
@@ -92,7 +93,7 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         prog="growth.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--short", action="store_true", help="small sizes, one round, no page: are the answers right?")
-    parser.add_argument("--rounds", type=int, metavar="N", help=f"instead of {ROUNDS}")
+    parser.add_argument("--rounds", type=positive, metavar="N", help=f"instead of {ROUNDS}")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the record there, and no page")
     parser.add_argument("--page", action="store_true", help="measure nothing: make page and plots of the last records")
     parser.add_argument(
@@ -104,6 +105,7 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     """0 where every answer was right."""
     asked = arguments(argv)
+    many_files()
     if asked.targets:
         keep(Record.read(asked.targets))
     if asked.page:

@@ -47,7 +47,7 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         prog="run.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--short", action="store_true", help="small sizes, one round: are the answers right?")
-    parser.add_argument("--rounds", type=_positive, metavar="N", help=f"instead of {_ROUNDS}")
+    parser.add_argument("--rounds", type=positive, metavar="N", help=f"instead of {_ROUNDS}")
     parser.add_argument("--only", nargs="+", choices=GROUPS, default=GROUPS, metavar="NAME", help=", ".join(GROUPS))
     parser.add_argument("--json", type=Path, metavar="FILE", help="where the record goes, instead of build/benchmarks")
     return parser.parse_args(argv)
@@ -56,7 +56,7 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     """0 where every answer was right."""
     asked = arguments(argv)
-    _many_files()
+    many_files()
     sizes = SHORT if asked.short else FULL
     rounds = asked.rounds or (1 if asked.short else _ROUNDS)
     others = Others()
@@ -88,13 +88,14 @@ def _warning(machine: Mapping[str, float]) -> str:
     return ": these figures are not worth much, only the ratios are worth something" if busy else ""
 
 
-def _many_files() -> None:
+def many_files() -> None:
     """A thousand connections are as many open files, here and in what is started from here."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (_OPEN_FILES if hard == resource.RLIM_INFINITY else hard, hard))
 
 
-def _positive(text: str) -> int:
+def positive(text: str) -> int:
+    """An argument that counts something. Raises: ArgumentTypeError, ValueError."""
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError("1 or more")
