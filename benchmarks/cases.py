@@ -195,7 +195,7 @@ async def _crowd(bench: Bench, side: Side) -> Measured:
         "crowd.delivered": once.delivered / once.expected * 100,
         "crowd.late_p99": percentile([arrival.late_ms for arrival in once.arrivals], 0.99),
         "crowd.growth": once.grown_mb,
-        "crowd.cpu.core": once.core_cpu_s / once.expected * 1e6,
-        "crowd.cpu.worker": once.worker_cpu_s / once.expected * 1e6,
+        "crowd.cpu.core": once.core_us,
+        "crowd.cpu.worker": once.worker_us,
     }
     return Measured(values, once.faults)

@@ -33,15 +33,15 @@ class Arrival:
 @dataclass(frozen=True, slots=True)
 class Paced:
     """What came of it. `arrivals`: of the time in which all streams ran; `grown_mb`: memory of core and worker from the
-    middle of that to its end.
+    middle of that to its end; `core_us`, `worker_us`: their CPU per chunk meanwhile, in µs.
     """
 
     expected: int
     delivered: int
     arrivals: list[Arrival]
     grown_mb: float
-    core_cpu_s: float
-    worker_cpu_s: float
+    core_us: float
+    worker_us: float
     faults: Counter[str]
 
 
@@ -51,7 +51,6 @@ async def paced(subject: Subject, *, streams: int, connections: int, rate: int, 
     ramp_s = min(_RAMP_S, seconds / 3)
     async with clients(subject.url, connections) as opened:
         worker = await warm_up(subject, opened)
-        core_s, worker_s = cpu_s(subject.core), cpu_s(worker)
         begun = time.monotonic()
         generations = []
         for number in range(streams):
@@ -59,18 +58,20 @@ async def paced(subject: Subject, *, streams: int, connections: int, rate: int, 
             generations.append(client.generate(wanted.model, stream=True, stamps=True))
             await asyncio.sleep(max(0.0, begun + ramp_s * (number + 1) / streams - time.monotonic()))
         last_begun, first_ends = time.monotonic(), begun + seconds
+        core_s, worker_s = cpu_s(subject.core), cpu_s(worker)
         memory = await _memory(subject.core, worker, last_begun, first_ends)
+        core_s, worker_s, measured_until = cpu_s(subject.core) - core_s, cpu_s(worker) - worker_s, time.monotonic()
         faults = Counter[str]()
         for number, client in enumerate(opened):
             faults += await client.finished(generations[number::connections])
-        core_s, worker_s = cpu_s(subject.core) - core_s, cpu_s(worker) - worker_s
     for generation in generations:
         faults += generation.faults(None)
     arrivals = list(_arrivals(generations))
     faults += Counter(text=streams * wanted.n - len(arrivals))
     settled = min(_SETTLED_S, (first_ends - last_begun) / 3)
     measured = within(arrivals, last_begun + settled, first_ends)
-    return Paced(streams * wanted.n, len(arrivals), measured, memory, core_s, worker_s, faults)
+    count = max(1, len(within(arrivals, last_begun, measured_until))) / 1e6
+    return Paced(streams * wanted.n, len(arrivals), measured, memory, core_s / count, worker_s / count, faults)
 
 
 def within(arrivals: Sequence[Arrival], begin_s: float, end_s: float) -> list[Arrival]:
