@@ -36,11 +36,20 @@ def program(module: str, *arguments: str) -> tuple[list[str], dict[str, str]]:
 
 
 def start(argv: Sequence[str], env: Mapping[str, str], errors: Path | None = None) -> "subprocess.Popen[str]":
-    """Start it with pipes to its input and from its output; its errors go to a file, else where ours go."""
+    """Start it with pipes to its input and from its output; its errors go to a file, else where ours go.
+
+    Ctrl-C reaches this process alone, which then ends what it started.
+    """
     with contextlib.ExitStack() as stack:
         stderr = stack.enter_context(errors.open("ab")) if errors is not None else None
         return subprocess.Popen(
-            argv, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr, encoding="utf-8"
+            argv,
+            env=env,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            encoding="utf-8",
+            start_new_session=True,
         )
 
 

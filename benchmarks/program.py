@@ -7,6 +7,7 @@ maximum. The figure to quote is the ratio to the limit. Exit code 1 where an ans
 import argparse
 import asyncio
 import resource
+import signal
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -23,6 +24,8 @@ from benchmarks.table import table
 _ROUNDS: Final = 5
 _OPEN_FILES: Final = 65536
 _BUSY: Final = 0.1
+_INTERRUPTED: Final = 130
+_TERMINATED: Final = 143
 
 
 async def measure(sizes: Sizes, rounds: int, only: Sequence[str], record: Record) -> None:
@@ -57,11 +60,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     """0 where every answer was right."""
     asked = arguments(argv)
     many_files()
+    end_what_was_started()
     sizes = SHORT if asked.short else FULL
     rounds = asked.rounds or (1 if asked.short else _ROUNDS)
     others = Others()
     record = Record(facts(), sizes)
-    asyncio.run(measure(sizes, rounds, asked.only, record))
+    try:
+        asyncio.run(measure(sizes, rounds, asked.only, record))
+    except KeyboardInterrupt:
+        return _INTERRUPTED
     record.facts["machine"]["others_cores"] = others.cores()
     file = asked.json or BUILD / time.strftime("%Y%m%d-%H%M%S.json", time.gmtime())
     record.write(file)
@@ -92,6 +99,11 @@ def many_files() -> None:
     """A thousand connections are as many open files, here and in what is started from here."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (_OPEN_FILES if hard == resource.RLIM_INFINITY else hard, hard))
+
+
+def end_what_was_started() -> None:
+    """Also where this program is told to stop: it then leaves in good order."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(_TERMINATED))
 
 
 def positive(text: str) -> int:

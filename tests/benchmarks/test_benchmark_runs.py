@@ -2,11 +2,13 @@
 
 import asyncio
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from benchmarks.answers import Wanted, full_text
 from benchmarks.children import program, running, users_environment
@@ -17,7 +19,7 @@ from benchmarks.pacing import paced
 from benchmarks.subject import Subject
 from openai import AsyncOpenAI
 from openai.types.chat import ChatCompletionMessageParam
-from support.waiting import WAIT_S
+from support.waiting import WAIT_S, wait_gone
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the benchmarks need POSIX")
 
@@ -103,3 +105,17 @@ def test_a_wrong_argument_is_refused_before_anything_is_started(arguments: list[
     done = subprocess.run(argv, env=env, capture_output=True, encoding="utf-8", timeout=WAIT_S, check=False)
     assert done.returncode == 2
     assert "usage: run.py" in done.stderr
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_run_that_is_told_to_stop_leaves_nothing_behind(number: signal.Signals, code: int) -> None:
+    argv, env = program("benchmarks.program", "--only", "crowd")
+    with subprocess.Popen(argv, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, encoding="utf-8") as run:
+        assert run.stderr is not None
+        assert "crowd, product" in run.stderr.readline()
+        children = psutil.Process(run.pid).children(recursive=True)
+        assert len(children) >= 6
+        run.send_signal(number)
+        assert run.wait(3 * WAIT_S) == code
+    wait_gone(child.pid for child in children)
