@@ -1,4 +1,4 @@
-"""What all tests have: a home of their own, an environment without anybody's keys, a check for leaks, a loop."""
+"""What all tests have: a home of their own, an environment without anybody's keys, a canary key (P17), a loop."""
 
 import asyncio
 import gc
@@ -12,11 +12,16 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
+import msgspec
 import psutil
 import pytest
+from support.canary import Watch, watching
 from support.environments import ROOTS, SharedEnvironments
 from support.virtual_loop import VirtualLoop
 from support.waiting import gone, until, wait_until
+
+from waifu_client.protocol import AnyReply
+from waifu_llm.server.writer import Writer
 
 # Each worker's folder is an import root of its own, as its seed is; `workers/` itself is none.
 sys.path.extend(str(manifest.parent) for root in ROOTS for manifest in sorted(root.glob("*/pyproject.toml")))
@@ -58,6 +63,23 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def canary() -> str:
     """A key that exists in this test only: found anywhere, it has leaked."""
     return f"canary-{uuid.uuid4().hex}"
+
+
+@pytest.fixture(autouse=True)
+def watch(request: pytest.FixtureRequest, canary: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Watch]:
+    """The modules of this test have `canary` as their own key, unless it is marked `keyless`; it is in no message, log,
+    file, argv or environment.
+    """
+    put = Writer.put
+    with watching(canary, plants=request.node.get_closest_marker("keyless") is None) as watch:
+
+        def watched(writer: Writer, reply: AnyReply) -> None:
+            watch.look_at(f"a {type(reply).__name__}", msgspec.json.encode(reply))
+            put(writer, reply)
+
+        monkeypatch.setattr(Writer, "put", watched)
+        yield watch
+        assert watch.found == []
 
 
 def _open_descriptors(process: psutil.Process) -> int:

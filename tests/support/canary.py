@@ -1,6 +1,6 @@
 """A key that exists in one test only: wherever it turns up beside where it belongs, it has leaked.
 
-While a `Watch` is on (an autouse fixture of tests/faults) every module that `running_module` and `served` start has
+While a `Watch` is on (an autouse fixture of all tests) every module that `running_module` and `served` start has
 the key as its own for every provider, in its keys.json; when that module ends, its processes, its home and what it
 wrote are searched.
 """
@@ -26,8 +26,9 @@ _on: "Watch | None" = None
 class Watch:
     """Looks for one key; `found` says where it was."""
 
-    def __init__(self, key: str) -> None:
+    def __init__(self, key: str, plants: bool = True) -> None:
         self.key = key
+        self.plants = plants
         self.found: list[str] = []
         raw = key.encode()
         # Whole, its end, and in base64, of which the last characters depend on what follows.
@@ -63,10 +64,10 @@ class Watch:
 
 
 @contextmanager
-def watching(key: str) -> Iterator[Watch]:
-    """For this time the modules of the test have this key, and are searched."""
+def watching(key: str, *, plants: bool = True) -> Iterator[Watch]:
+    """For this time the modules of the test have this key, if it `plants`, and are searched."""
     global _on
-    _on = Watch(key)
+    _on = Watch(key, plants)
     try:
         yield _on
     finally:
@@ -75,7 +76,7 @@ def watching(key: str) -> Iterator[Watch]:
 
 def plant(home: Path) -> None:
     """Give a module that is about to start the key, unless its home has keys already."""
-    if _on is None or (home / "keys.json").exists():
+    if _on is None or not _on.plants or (home / "keys.json").exists():
         return
     store = KeyStore(Home(home), keyring=lambda: None)
     with suppress(ModuleError):  # a home that is not to be written is what the test is about

@@ -19,6 +19,9 @@ from waifu_client.protocol import LoadProgress
 PHI = "phi4:latest"
 
 
+pytestmark = pytest.mark.keyless
+
+
 class TestInTheModule(ModuleContract):
     described = Described("ollama", Ollama, GOOD_KEY, "llama3.2", path="")
     models = INSTALLED

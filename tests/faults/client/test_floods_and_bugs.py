@@ -101,6 +101,7 @@ class Turns:
 
 async def test_r17_for_whom_thousands_of_messages_wait_the_others_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("waifu_llm.server.writer._WRITE_FOR_S", 0.0)
+    monkeypatch.setattr("waifu_llm.server.writer._WRITE_BYTES", 1)  # each message is a write of its own
     async with serving() as running, connected(running.url) as peer:
         running.pool.last = FakeLoaded("echo")
         await peer.generate("g")

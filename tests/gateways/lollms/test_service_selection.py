@@ -92,6 +92,7 @@ async def test_the_old_binding_stays_where_the_new_one_cannot_be_loaded(house: H
     assert saved(house) == ("echo", "echo")
 
 
+@pytest.mark.keyless
 async def test_a_missing_key_is_said_before_anything_is_installed(house: House) -> None:
     program = await house.program()
     failed = await program.select("openai")
