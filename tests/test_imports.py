@@ -38,11 +38,12 @@ EDGES: dict[str, set[str]] = {
     "watchdog": set(),
     "keys": {"private_files"},
     "runfile": {"private_files"},
+    "last_used": {"private_files"},
     "session": {"requests", "supervision"},
     "server": {"session", "outbox", "doors", "stats", "supervision"},
     "environment": set(),
     "supervision": {"environment", "stats"},
-    "module": {"server", "supervision", "environment", "keys", "runfile", "stats", "watchdog"},
+    "module": {"server", "supervision", "environment", "keys", "last_used", "runfile", "stats", "watchdog"},
     "cli": {"module", "environment", "supervision", "keys", "runfile", "private_files", "doors"},
 }
 # Only the part that owns the pipes may know their framing, who lets clients in the rules gateways have too, and

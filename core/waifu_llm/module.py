@@ -25,6 +25,7 @@ from waifu_llm.config import Settings
 from waifu_llm.environment.store import EnvironmentStore
 from waifu_llm.environment.thread import in_thread
 from waifu_llm.keys import KeyStore, find_key, has_key
+from waifu_llm.last_used import LastUsed
 from waifu_llm.paths import Home
 from waifu_llm.redaction import Redactor
 from waifu_llm.runfile import remove_run_file, write_run_file
@@ -89,6 +90,7 @@ async def _running_pool(
                 has_key=functools.partial(has_key, environ=environ, store=keys),
                 redactor=redactor,
                 statistics=statistics,
+                last_used=LastUsed(home),
             ),
         )
         reading: set[asyncio.Task[None]] = set()
@@ -97,6 +99,7 @@ async def _running_pool(
             processes.prepare()
             store.start()
             reading.add(asyncio.get_running_loop().create_task(in_thread(catalog.read_all)))
+            pool.prewarm()
 
         try:
             yield _Running(pool, settle)

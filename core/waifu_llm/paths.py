@@ -28,6 +28,11 @@ class Home(msgspec.Struct, frozen=True):
         return self.root / "keys.json"
 
     @property
+    def last_provider_file(self) -> Path:
+        """The name of the provider that was loaded last, for the next start."""
+        return self.root / "last-provider"
+
+    @property
     def envs(self) -> Path:
         """Finished environments; builds under way are `.tmp-…` folders beside them."""
         return self.root / "envs"

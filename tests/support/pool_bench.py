@@ -18,6 +18,7 @@ from waifu_llm.redaction import Redactor
 from waifu_llm.stats import Statistics
 from waifu_llm.supervision.jobs import Ending, Job, LoadFields
 from waifu_llm.supervision.pool import Pool, PoolMeans
+from waifu_llm.supervision.prewarming import Memory
 from waifu_worker.wire import Params
 
 FAKE = Manifest(
@@ -146,13 +147,16 @@ def make(
     token: str | None = None,
     server: ServerSettings | None = None,
     providers: Sequence[str] = ("fake",),
-    **workers: float,
+    key: KeyNeed = KeyNeed.OPTIONAL,
+    last_used: Memory | None = None,
+    **workers: float | bool | tuple[str, ...],
 ) -> Bench:
     """A pool whose files lie in `folder`; `workers` are settings of `[workers]`.
 
     With `gateways`, tables of `[gateway]`, there is the gateway gate too.
     """
-    manifests = {name: replace(FAKE, name=name) for name in providers}
+    declared = replace(FAKE.declared, key=Key(key, ("FAKE_API_KEY",)))
+    manifests = {name: replace(FAKE, name=name, declared=declared) for name in providers}
     settings = Settings(
         limits=limits or LimitSettings(),
         workers=WorkerSettings(**workers),  # type: ignore[arg-type]
@@ -172,6 +176,7 @@ def make(
         has_key=lambda manifest: own_key is not None,
         redactor=redactor,
         statistics=statistics,
+        last_used=last_used,
         weigh=machine.weigh,
     )
     return Bench(Pool(settings, means), spawn, environments, statistics, redactor, folder, machine)

@@ -38,6 +38,18 @@ def for_serve(parser: ArgumentParser) -> None:
     add("--tls-key", metavar="FILE", help="the certificate's private key (PEM)")
     add("--log-level", metavar="LEVEL", help="debug, info, warning or error")
     add(
+        "--prewarm",
+        metavar="NAME",
+        action="append",
+        help="start this provider before a client asks for it, so that loading it takes no time; may be repeated",
+    )
+    add(
+        "--prewarm-last",
+        action="store_const",
+        const=True,
+        help="the same for the provider that was loaded last in an earlier run with this flag",
+    )
+    add(
         "--gateway",
         dest="gateways",
         metavar="NAME",

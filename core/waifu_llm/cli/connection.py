@@ -109,4 +109,5 @@ async def _ended(module: asyncio.Task[int]) -> NoReturn:
 
 def _private(settings: Settings, token: str) -> Settings:
     """The user's settings, on a free loopback port and for this command alone."""
-    return msgspec.structs.replace(settings, server=ServerSettings(port=0), gateway={}, token=token)
+    workers = msgspec.structs.replace(settings.workers, prewarm=(), prewarm_last=False)
+    return msgspec.structs.replace(settings, server=ServerSettings(port=0), workers=workers, gateway={}, token=token)

@@ -22,13 +22,14 @@ _SERVER_FLAGS: Final = (
     "tls_cert",
     "tls_key",
 )
+_WORKER_FLAGS: Final = ("prewarm", "prewarm_last")
 
 
 def run(args: Namespace) -> int:
     """Run the module; its own exit code."""
     context = Context()
     given = vars(args)
-    flags = flags_from("server", given, _SERVER_FLAGS)
+    flags = flags_from("server", given, _SERVER_FLAGS) | flags_from("workers", given, _WORKER_FLAGS)
     if args.log_level is not None:
         flags["log", "level"] = args.log_level
     settings = context.settings(flags, TableFlags(tuple(args.gateways), tuple(args.assignments)))

@@ -60,6 +60,8 @@ class WorkerSettings(_Section, frozen=True, kw_only=True):
     crash_window_s: Seconds = 180.0
     memory_mb: NoneOrMore = 0
     nice: Nice = 0
+    prewarm: tuple[str, ...] = ()
+    prewarm_last: bool = False
 
 
 class LogSettings(_Section, frozen=True, kw_only=True):
@@ -146,6 +148,8 @@ HELP: Final[dict[str, dict[str, str]]] = {
         "crash_window_s": "Seconds over which crashes are counted.",
         "memory_mb": "MiB a worker may use; one that uses more is ended, as where the machine has none left; 0: all.",
         "nice": "From 0 to 19: the higher, the less CPU time workers get while others want it.",
+        "prewarm": "Providers to start before a client asks for them, so that loading them takes no time.",
+        "prewarm_last": "Whether the provider that was loaded last is remembered, and prewarmed at the next start.",
     },
     "log": {
         "level": "debug, info, warning or error.",

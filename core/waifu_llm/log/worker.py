@@ -18,6 +18,7 @@ class WorkerLog:
     """A worker's log. Its methods neither wait nor raise; `flush` of this package waits for the file.
 
     A long line is cut, a flood to about 64 KiB/s after the first MiB; how much was left out is said in the file.
+    `redactor` is this log's own.
     """
 
     def __init__(self, file: Path, redactor: Redactor, clock: Callable[[], float] = time.monotonic) -> None:
@@ -28,6 +29,10 @@ class WorkerLog:
         self._budget = float(_BUDGET_BYTES)
         self._refilled = clock()
         self._left_out = 0
+
+    def learn(self, key: str | None) -> None:
+        """From now on this key, however short, is taken out too."""
+        self._redactor.add(key)
 
     def clean(self, text: str) -> str:
         """`text` without secrets. Before it is cut: of half a key nobody can tell that it is one."""

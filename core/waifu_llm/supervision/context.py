@@ -22,7 +22,8 @@ MODELS_WAIT_S: Final = 0.7
 class Context:
     """A load that clients share: it satisfies `jobs.Loaded` and stays valid across stops, crashes and unloads.
 
-    `holders` are the connections that hold it, each with the order of its load that was asked for last.
+    `holders` are the connections that hold it, each with the order of its load that was asked for last. One that is
+    `kept` was prewarmed: it does not end since nobody uses it.
     """
 
     def __init__(self, ctx: int, plan: LoadPlan, supervisor: Supervisor) -> None:
@@ -31,6 +32,7 @@ class Context:
         self.supervisor = supervisor
         self.holders: dict[Hashable, int] = {}
         self.running = 0
+        self.kept = False
         self.warning: str | None = None
         self._models = ModelList(())
         self._models_read = 0.0

@@ -2,7 +2,7 @@
 
 import asyncio
 import itertools
-from collections.abc import Callable, Coroutine, Hashable, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Hashable, Iterable, Iterator, Sequence
 from typing import Final
 
 from waifu_llm.errors import Busy, Closing, ModuleError, Unloaded
@@ -27,10 +27,12 @@ class Holdings:
         self._idle_s = idle_s
         self._loop = asyncio.get_running_loop()
         self._supervisors: dict[str, Supervisor] = {}
+        # Started before anybody asked for them, by provider: they belong to no load yet.
+        self._spares: dict[str, Supervisor] = {}
         self._contexts: dict[tuple[str, str], Context] = {}
         self._ctx_ids = itertools.count(1)
         # In the order in which they fell idle.
-        self._idle: dict[Context, asyncio.TimerHandle] = {}
+        self._idle: dict[Context, asyncio.TimerHandle | None] = {}
         self._stops: set[asyncio.Task[None]] = set()
         self._last: Context | None = None
         self._closing = False
@@ -46,14 +48,20 @@ class Holdings:
         return self._contexts.values()
 
     @property
-    def supervisors(self) -> Iterable[Supervisor]:
+    def supervisors(self) -> Sequence[Supervisor]:
         """All of them, running or not."""
-        return self._supervisors.values()
+        return [*self._supervisors.values(), *self._spares.values()]
 
     @property
     def at_rest(self) -> bool:
         """Whether no worker is being stopped and none waits for its time."""
-        return not self._stops and not self._idle
+        return not self._stops and all(timer is None for timer in self._idle.values())
+
+    @property
+    def is_full(self) -> bool:
+        """Whether there are as many workers as there may be."""
+        supervisors = self.supervisors
+        return len(supervisors) >= self._workers and sum(map(self._takes_place, supervisors)) >= self._workers
 
     def on(self, supervisor: Supervisor) -> Iterator[Context]:
         """The contexts on one worker."""
@@ -76,16 +84,14 @@ class Holdings:
         if context is None:
             supervisor = self._supervisors.get(plan.identity)
             if supervisor is None:
-                supervisor = self._supervisors[plan.identity] = self._supervisor_of(plan)
+                supervisor = self._supervisors[plan.identity] = self._take_spare(plan) or self._supervisor_of(plan)
             context = self._contexts[key] = Context(next(self._ctx_ids), plan, supervisor)
         self.stay(context)
         return context
 
     def _lacks_worker(self, plan: LoadPlan) -> bool:
-        if len(self._supervisors) < self._workers:
-            return False
-        taken = [supervisor for supervisor in self._supervisors.values() if self._takes_place(supervisor)]
-        return len(taken) >= self._workers and self._supervisors.get(plan.identity) not in taken
+        own = self._supervisors.get(plan.identity) or self._spares.get(plan.manifest.name)
+        return self.is_full and not (own and self._takes_place(own))
 
     def _takes_place(self, supervisor: Supervisor) -> bool:
         """Whether it counts against the limit: one without a process does where somebody may start it any time."""
@@ -101,6 +107,8 @@ class Holdings:
             await asyncio.wait(self._stops, return_when=asyncio.FIRST_COMPLETED)
             return
         needs_worker = self._lacks_worker(plan)
+        if needs_worker and self._stop_spare():
+            return
         # The worker of the last load makes room where no other can: that load stays valid without it.
         for spared in (self._last, None if needs_worker else self._last):
             for idle in self._idle:
@@ -137,6 +145,47 @@ class Holdings:
                 del context.holders[connection]
                 self.consider_idle(context)
 
+    # Workers that are started before anybody loads them.
+
+    async def start_spare(self, provider: str, supervisor: Supervisor) -> None:
+        """Start a worker that becomes that of the first load of its provider that has none. Cancelling it is safe.
+
+        Raises: ModuleError; then there is none.
+        """
+        if self._closing:
+            raise Closing("the module is stopping")
+        self._spares[provider] = supervisor
+        try:
+            await supervisor.ensure_ready(by_load=True)
+        except ModuleError:
+            if self._spares.get(provider) is supervisor:
+                del self._spares[provider]
+            raise
+
+    def make_spare(self, context: Context) -> None:
+        """Its load failed, and only it wanted the worker: whoever loads the provider next gets that."""
+        supervisor = context.supervisor
+        if supervisor.state is WorkerState.READY and not context.in_use and [*self.on(supervisor)] == [context]:
+            self.stay(context)
+            del self._contexts[context.plan.identity, context.plan.context]
+            del self._supervisors[context.plan.identity]
+            self._spares[context.provider] = supervisor
+
+    def _take_spare(self, plan: LoadPlan) -> Supervisor | None:
+        supervisor = self._spares.pop(plan.manifest.name, None)
+        if supervisor is not None:
+            supervisor.learn(plan.api_key)
+        return supervisor
+
+    def _stop_spare(self) -> bool:
+        """End one that nobody has asked for yet; whether there was one."""
+        for provider, supervisor in self._spares.items():
+            if self._takes_place(supervisor):
+                del self._spares[provider]
+                self._own(supervisor.stop(Unloaded(f"{provider} made room")), provider, supervisor)
+                return True
+        return False
+
     # What nobody uses.
 
     def stay(self, context: Context) -> None:
@@ -151,7 +200,7 @@ class Holdings:
             return
         self.stay(context)
         delay = 0.0 if at_once else self._idle_s
-        self._idle[context] = self._loop.call_later(delay, self._expire, context)
+        self._idle[context] = None if context.kept else self._loop.call_later(delay, self._expire, context)
 
     def _expire(self, context: Context) -> None:
         """Nobody has used the context for its time: the worker forgets it, or stops with its last one."""
@@ -194,4 +243,4 @@ class Holdings:
     async def close(self, error: ModuleError) -> None:
         """Stop every worker; what they had in their hands ends with `error`."""
         await asyncio.gather(*(context.close() for context in self._contexts.values()))
-        await asyncio.gather(*(other.stop(error) for other in self._supervisors.values()), *self._stops)
+        await asyncio.gather(*(other.stop(error) for other in self.supervisors), *self._stops)

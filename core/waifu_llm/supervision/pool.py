@@ -13,7 +13,7 @@ from waifu_client.protocol import EnvironmentStats, ProviderDetails, WorkerStats
 from waifu_llm.catalog import Catalog, KeyNeed, Manifest
 from waifu_llm.config import Settings
 from waifu_llm.environment.model import BuildProgress, Environment, EnvironmentState, EnvironmentStatus
-from waifu_llm.errors import Busy, Closing, Unloaded
+from waifu_llm.errors import Busy, Closing, MissingKey, Unloaded
 from waifu_llm.log import WorkerLog
 from waifu_llm.paths import Home
 from waifu_llm.redaction import Redactor
@@ -29,6 +29,7 @@ from waifu_llm.supervision.holdings import Holdings
 from waifu_llm.supervision.jobs import Generation, Job, Loaded, LoadFields, LoadProgress, ModelList, Sink
 from waifu_llm.supervision.life import OnProgress, Recipe, Spawn
 from waifu_llm.supervision.own_keys import OwnKeys
+from waifu_llm.supervision.prewarming import Memory, Prewarming
 from waifu_llm.supervision.run import Run
 from waifu_llm.supervision.scales import Scales, Weigh
 from waifu_llm.supervision.state import WorkerState
@@ -56,7 +57,7 @@ class Environments(Protocol):
 
 class PoolMeans(msgspec.Struct, frozen=True):
     """What a pool works with. `own_key` finds this server's own key; `has_key` tells whether there is one; `own_key`
-    and `weigh` are called in a thread.
+    and `weigh` are called in a thread; `last_used` remembers which provider was loaded last.
     """
 
     catalog: Catalog
@@ -68,6 +69,7 @@ class PoolMeans(msgspec.Struct, frozen=True):
     has_key: Callable[[Manifest], bool]
     redactor: Redactor
     statistics: Statistics
+    last_used: Memory | None = None
     weigh: Weigh = weigh
 
 
@@ -89,6 +91,8 @@ class Pool:
         # In their order: taking a queue apart from its front costs nothing, at random it costs its length each time.
         self._runs: dict[Run, None] = {}
         self._closing = False
+        wanted = settings.workers
+        self._prewarming = Prewarming(wanted.prewarm, means.last_used if wanted.prewarm_last else None, self._warm)
         self._gateways = Gateways(settings, means.catalog, means.home, self._recipe)
         means.redactor.add(self._gateways.token)
 
@@ -117,12 +121,7 @@ class Pool:
         order = next(self._load_orders)
         manifest = self._with.catalog.worker(fields.provider)
         self._know(fields.api_key)
-        own_key = None
-        if not fields.api_key and manifest.declared.key.need is not KeyNeed.NONE:
-            own_key = await self._own_keys.of(manifest)
-            if self._closing:
-                raise Closing("the module is stopping")
-        plan = self._plan(manifest, fields, own_key)
+        plan = await self._plan(manifest, fields)
         context = await self._holdings.context(plan)
         self._know(plan.api_key)  # it may have waited for its place while others came
         try:
@@ -131,12 +130,43 @@ class Pool:
             self._holdings.consider_idle(context, at_once=not context.is_ready)
             raise
         self._holdings.hold(context, connection, order)
+        self._prewarming.loaded(manifest.name)
         return context
+
+    def prewarm(self) -> None:
+        """Start what the settings want warm, in the background, once the server listens."""
+        self._prewarming.start()
+
+    async def _warm(self, provider: str) -> None:
+        """Load it as a client would that names no fields; where a key is missing only its worker is started."""
+        manifest = self._with.catalog.worker(provider)
+        if self._holdings.is_full:
+            raise Busy("as many workers run as there may be; raise limits.workers")
+        try:
+            plan = await self._plan(manifest, LoadFields(provider, None, None, {}))
+        except MissingKey as error:
+            await self._holdings.start_spare(provider, self._supervisor(manifest))
+            _log.info("the worker of %s is started, for a load that brings a key: %s", provider, error.message)
+            return
+        context = await self._holdings.context(plan)
+        try:
+            await context.ensure(by_load=True)
+            context.kept = True
+        finally:
+            self._holdings.consider_idle(context, at_once=not context.is_ready)
+            if not context.is_ready:
+                self._holdings.make_spare(context)
+        _log.info("%s is loaded, for whoever asks for it", provider)
 
     def _know(self, key: str | None) -> None:
         self._with.redactor.seen(key, [context.plan.api_key for context in self._holdings.contexts])
 
-    def _plan(self, manifest: Manifest, fields: LoadFields, own_key: str | None) -> LoadPlan:
+    async def _plan(self, manifest: Manifest, fields: LoadFields) -> LoadPlan:
+        own_key = None
+        if not fields.api_key and manifest.declared.key.need is not KeyNeed.NONE:
+            own_key = await self._own_keys.of(manifest)
+            if self._closing:
+                raise Closing("the module is stopping")
         plan = plan_load(
             manifest,
             fields,
@@ -153,10 +183,11 @@ class Pool:
         return plan
 
     def _new_supervisor(self, plan: LoadPlan) -> Supervisor:
-        name = plan.manifest.name
-        return Supervisor(
-            self._recipe(plan.manifest, plan.api_key), on_restart=lambda: self._with.statistics.restarted(name)
-        )
+        return self._supervisor(plan.manifest, plan.api_key)
+
+    def _supervisor(self, manifest: Manifest, api_key: str | None = None) -> Supervisor:
+        statistics = self._with.statistics
+        return Supervisor(self._recipe(manifest, api_key), on_restart=lambda: statistics.restarted(manifest.name))
 
     def _recipe(self, manifest: Manifest, api_key: str | None = None) -> Recipe:
         return Recipe(
@@ -321,4 +352,4 @@ class Pool:
         for run in tuple(self._runs):
             run.fail(error.failure())
             self._end(run)
-        await asyncio.gather(self._holdings.close(error), gateways)
+        await asyncio.gather(self._prewarming.close(), self._holdings.close(error), gateways)

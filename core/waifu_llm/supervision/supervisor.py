@@ -86,6 +86,10 @@ class Supervisor:
         _log.info("%s: %s -> %s", self.manifest.name, self._state, state)
         self._state = state
 
+    def learn(self, key: str | None) -> None:
+        """This key goes to it from now on: its log takes it out, however short it is."""
+        self._recipe.log.learn(key)
+
     # Start.
 
     async def ensure_ready(self, *, by_load: bool, on_progress: OnProgress | None = None) -> None:
