@@ -97,6 +97,16 @@ def cpu_s(pid: int) -> float:
         return times.user + times.system
 
 
+def tree_cpu_s(pid: int) -> float:
+    """The same of a process, of what it has waited for, and of all that runs below it now."""
+    total = 0.0
+    for process in (root := psutil.Process(pid), *root.children(recursive=True)):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            times = process.cpu_times()
+            total += cpu_s(process.pid) + times.children_user + times.children_system
+    return total
+
+
 def resident_bytes(pid: int) -> int:
     """What a process has in memory."""
     return psutil.Process(pid).memory_info().rss

@@ -122,14 +122,17 @@ def _paced(sizes: Sizes) -> list[Figure]:
 def _starts(sizes: Sizes) -> list[Figure]:
     server, worker = "a bare `websockets` server with msgspec", "a bare worker: aiohttp, msgspec, the list of models"
     python = {Side.PYTHON: "python: `python -c pass`"}
+    answers = "a bare relay that answers at once"
     fresh = f"`uv venv`, `uv pip sync --offline`, then {worker}"
     return [
         Figure("start.listening", "start to listening", "ms", server, Target(120.0), parts=python),
         Figure("start.cpu", "CPU of a start, until it listens", "ms", server),
         Figure("load.cold", "load, environment ready, cold", "ms", worker, Target(220.0)),
         Figure("load.cpu", "CPU of a cold load, core and worker", "ms", worker),
-        Figure("load.warm", "load, environment ready, warm", "ms", "a bare relay that answers at once", Target(1.0)),
+        Figure("load.warm", "load, environment ready, warm", "ms", answers, Target(1.0)),
+        Figure("load.prewarmed", "load, the first after serve --prewarm", "ms", answers, Target(1.0)),
         Figure("load.first", "first load: fresh home, warm uv cache, no network", "ms", fresh, Target(1500.0)),
+        Figure("load.first_cpu", "CPU of a first load, all processes", "ms", fresh),
         Figure("memory.core", "resident: core, idle", "MB", server, Target(32.0)),
         Figure("memory.worker", "resident: API worker, loaded", "MB", worker, Target(40.0)),
         Figure("memory.connection", f"idle connection, each of {sizes.idle:,}", "KB", server, Target(12.0)),

@@ -1,6 +1,8 @@
 """Fresh processes: how soon they serve, how soon a provider is loaded, and what memory they and idle clients take."""
 
 import asyncio
+import contextlib
+import os
 import subprocess
 import sys
 import time
@@ -10,10 +12,10 @@ from pathlib import Path
 from statistics import median
 from typing import Final
 
-from benchmarks.children import cpu_s, program, resident_bytes, running, started, users_environment
-from benchmarks.load_generator import Client, clients
+from benchmarks.children import cpu_s, program, resident_bytes, running, started, tree_cpu_s, users_environment
+from benchmarks.load_generator import PATIENCE_S, Client, clients
 from benchmarks.measured import Measured, Sizes
-from benchmarks.subject import API_KEY, PROVIDER, ProductHome, product_home, served
+from benchmarks.subject import API_KEY, PROVIDER, ProductHome, Subject, product_home, served
 
 # Nothing listens there: whoever asks the network is refused at once.
 _NOWHERE: Final = "http://127.0.0.1:9"
@@ -40,12 +42,17 @@ async def product(home: ProductHome, sizes: Sizes) -> Measured:
         await asyncio.sleep(_SETTLE_S)
         idle = resident_bytes(module.core)
         connection_kb = await _per_connection(module.url, module.core, sizes.idle)
+    with served(home, "--prewarm", PROVIDER, extra={"OPENAI_API_KEY": API_KEY}) as warm:
+        await _quiet(warm)
+        async with clients(warm.url, 1) as (client,):
+            prewarmed_s = await client.load(PROVIDER, API_KEY)
     values = {
         "start.listening": module.listening_s * 1e3,
         "start.cpu": start_cpu_s * 1e3,
         "load.cold": cold_s * 1e3,
         "load.cpu": load_cpu_s * 1e3,
         "load.warm": median(warm_s) * 1e3,
+        "load.prewarmed": prewarmed_s * 1e3,
         "memory.core": idle / 1e6,
         "memory.worker": worker / 1e6,
         "memory.connection": connection_kb,
@@ -75,6 +82,7 @@ async def bare(upstream: str, relay: str, sizes: Sizes) -> Measured:
         "load.cold": cold_s * 1e3,
         "load.cpu": load_cpu_s * 1e3,
         "load.warm": median(warm_s) * 1e3,
+        "load.prewarmed": warm_s[0] * 1e3,
         "memory.core": idle / 1e6,
         "memory.worker": worker / 1e6,
         "memory.connection": connection_kb,
@@ -91,12 +99,14 @@ def python() -> Measured:
 
 async def first_load(upstream_port: int) -> Measured:
     """The product in a home that is empty, with uv's cache full and no network."""
-    with product_home(upstream_port) as home, served(home, NO_NETWORK) as module:
+    with product_home(upstream_port) as home, served(home, extra=NO_NETWORK) as module:
         client = await Client.open(module.url)
+        cpu_before_s = tree_cpu_s(module.core)
         took_s = await client.load(PROVIDER, API_KEY)
+        cpu_taken_s = tree_cpu_s(module.core) - cpu_before_s
         stray = +(await client.finished([]))
         client.close()
-    return Measured({"load.first": took_s * 1e3}, stray)
+    return Measured({"load.first": took_s * 1e3, "load.first_cpu": cpu_taken_s * 1e3}, stray)
 
 
 def bare_first_load(lock: Path, upstream: str) -> Measured:
@@ -105,7 +115,7 @@ def bare_first_load(lock: Path, upstream: str) -> Measured:
     env = users_environment({**NO_NETWORK, "UV_NO_CONFIG": "1"})
     with _empty_folder() as folder:
         python = folder / "bin" / "python"
-        begun = time.perf_counter()
+        begun, cpu_before_s = time.perf_counter(), tree_cpu_s(os.getpid())
         for command in (
             [uv, "venv", "--quiet", "--no-project", "--python", sys.executable, str(folder)],
             [uv, "pip", "sync", "--quiet", "--python", str(python), "--require-hashes", "--offline", str(lock)],
@@ -113,8 +123,21 @@ def bare_first_load(lock: Path, upstream: str) -> Measured:
             subprocess.run(command, env=env, stdin=subprocess.DEVNULL, check=True)
         argv, worker_env = program("benchmarks.bare.worker", upstream)
         with started([str(python), *argv[1:]], worker_env):
-            took_s = time.perf_counter() - begun
-    return Measured({"load.first": took_s * 1e3})
+            took_s, cpu_taken_s = time.perf_counter() - begun, tree_cpu_s(os.getpid()) - cpu_before_s
+    return Measured({"load.first": took_s * 1e3, "load.first_cpu": cpu_taken_s * 1e3})
+
+
+async def _quiet(module: Subject) -> None:
+    """Its worker is there and does nothing any more."""
+    before = -1.0
+    async with asyncio.timeout(PATIENCE_S):
+        while True:
+            with contextlib.suppress(LookupError):
+                now = cpu_s(module.worker())
+                if now == before:
+                    return
+                before = now
+            await asyncio.sleep(_SETTLE_S)
 
 
 @contextmanager

@@ -89,11 +89,11 @@ class Served(Subject):
 
 
 @contextmanager
-def served(home: ProductHome, extra: Mapping[str, str] = {}) -> Iterator[Served]:
-    """The product as a user starts it, with everything on; stopped with the block."""
+def served(home: ProductHome, *flags: str, extra: Mapping[str, str] = {}) -> Iterator[Served]:
+    """The product as a user starts it, with everything on, these flags and variables; stopped with the block."""
     errors = home.folder / "stderr"
     begun = time.perf_counter()
-    process = start([waifu_llm(), "serve", "--port", "0"], home.environment(extra), errors)
+    process = start([waifu_llm(), "serve", "--port", "0", *flags], home.environment(extra), errors)
     try:
         assert process.stdout is not None
         line = process.stdout.readline()

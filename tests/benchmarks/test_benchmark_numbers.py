@@ -81,6 +81,7 @@ def test_every_figure_of_the_targets_is_there_under_a_name_of_its_own(sizes: obj
     assert judged == {
         *(f"throughput.{streams}" for streams in STREAMS),
         "cpu.core", "latency.first_chunk", "latency.plain", "hop.0.p50", "hop.0.p99", "hop.1.p50", "hop.1.p99",
-        "crowd.delivered", "crowd.late_p99", "crowd.growth", "start.listening", "load.cold", "load.warm", "load.first",
+        "crowd.delivered", "crowd.late_p99", "crowd.growth", "start.listening", "load.cold", "load.warm",
+        "load.prewarmed", "load.first",
         "memory.core", "memory.worker", "memory.connection",
     }  # fmt: skip
