@@ -84,7 +84,10 @@ class FakeClient:
 
     def __init__(self, server: Server) -> None:
         self.socket = FakeSocket()
-        self.life = server._loop.create_task(server._handle(cast(ServerConnection, self.socket)))
+        self.life = server._loop.create_task(self._live(server))
+
+    async def _live(self, server: Server) -> None:
+        await server._handle(cast(ServerConnection, self.socket))
 
     def say(self, kind: str, request_id: str, **fields: Any) -> None:
         self.socket.push(json.dumps({"type": kind, "unique_request_id": request_id, **fields}))

@@ -1,12 +1,12 @@
 """One connection: reads frames into its session, carries out the effects, writes what its outbox holds.
 
-It decides nothing about replies. All its tasks belong to one group, so nothing of it outlives the socket.
+It decides nothing about replies. All its tasks end with it, so nothing of it outlives the socket.
 """
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from functools import partial
 from typing import Final, Protocol, assert_never
 
 from websockets.asyncio.server import ServerConnection
@@ -80,6 +80,9 @@ class Owner(Protocol):
     def stats_for(self, request_id: RequestId) -> GetStatsDone:
         """What runs and how it fares."""
 
+    def left(self, connection: "Connection") -> None:
+        """It has ended."""
+
 
 class _Sink:
     """Where the pool puts a generation's text: the path of every chunk.
@@ -109,6 +112,11 @@ class _Sink:
 class Connection:
     """A client's connection; `run` is its whole life."""
 
+    __slots__ = (
+        "_generations", "_limits", "_loop", "_owner", "_socket", "_tasks", "_timers", "_writer", "of_gateway",
+        "session",
+    )  # fmt: skip
+
     def __init__(
         self, socket: ServerConnection, session: Session, owner: Owner, limits: LimitSettings, *, of_gateway: bool
     ) -> None:
@@ -119,7 +127,6 @@ class Connection:
         self._limits = limits
         self._loop = asyncio.get_running_loop()
         self._writer = Writer(socket, limits, self._client_gone)
-        self._group: asyncio.TaskGroup | None = None
         self._timers: dict[Ticket, asyncio.TimerHandle] = {}
         self._generations: dict[Ticket, Generation] = {}
         self._tasks: dict[Ticket, asyncio.Task[None]] = {}
@@ -129,17 +136,33 @@ class Connection:
 
         Cancelling it is safe: it cuts the socket.
         """
+        count, busy_s = 0, 0.0
         try:
-            async with asyncio.TaskGroup() as self._group:
-                writer = self._group.create_task(self._writer.run())
-                try:
-                    await self._read()
-                finally:
-                    self._client_gone()
-                    writer.cancel()
+            while True:
+                data = await self._socket.recv()
+                begun = self._loop.time()
+                # While the socket is being closed it is read on, or the client's own close frame would not be seen.
+                if not self._writer.ending:
+                    self._receive(data)
+                count += 1
+                busy_s += self._loop.time() - begun
+                if count >= _READ_IN_ONE_GO or busy_s >= _READ_FOR_S:
+                    count, busy_s = 0, 0.0
+                    await asyncio.sleep(0)
+        except ConnectionClosed:
+            pass
         finally:
-            self._writer.cut()
+            await self._end()
+
+    async def _end(self) -> None:
+        try:
+            self._client_gone()
+            await self._writer.close()
+            if self._tasks:
+                await asyncio.wait(self._tasks.values())
+        finally:
             self._owner.pool.release(self)
+            self._owner.left(self)
 
     def _client_gone(self) -> None:
         self.perform(self.session.disconnected())
@@ -193,21 +216,6 @@ class Connection:
         self._loop.call_soon(lambda: self.perform(self.session.broken(ticket, failure)))
 
     # Reading.
-
-    async def _read(self) -> None:
-        with contextlib.suppress(ConnectionClosed):
-            count, busy_s = 0, 0.0
-            while True:
-                data = await self._socket.recv()
-                begun = self._loop.time()
-                # While the socket is being closed it is read on, or the client's own close frame would not be seen.
-                if not self._writer.ending:
-                    self._receive(data)
-                count += 1
-                busy_s += self._loop.time() - begun
-                if count >= _READ_IN_ONE_GO or busy_s >= _READ_FOR_S:
-                    count, busy_s = 0, 0.0
-                    await asyncio.sleep(0)
 
     def _receive(self, data: str | bytes) -> None:
         if self._is_too_big(data):
@@ -268,17 +276,24 @@ class Connection:
             self._generations[ticket] = generation
 
     def _run_task(self, ticket: Ticket, work: Coroutine[None, None, None]) -> None:
-        assert self._group is not None
-        self._tasks[ticket] = self._group.create_task(work)
+        self._tasks[ticket] = task = self._loop.create_task(work)
+        task.add_done_callback(partial(self._task_done, ticket))
+
+    def _task_done(self, ticket: Ticket, task: asyncio.Task[None]) -> None:
+        del self._tasks[ticket]
+        if not task.cancelled() and (error := task.exception()) is not None:
+            # It tells its client what goes wrong, so this went wrong while it did that.
+            _log.error("an error inside the module", exc_info=error)
+            self.cut()
 
     async def _load(self, effect: StartLoad) -> None:
         ticket = effect.ticket
         try:
             loaded = await self._owner.pool.load(effect.fields, self, lambda p: self._load_progress(ticket, p))
         except Exception as error:
-            self._settle(ticket, self.session.failed(ticket, _failure(error)))
+            self.perform(self.session.failed(ticket, _failure(error)))
         else:
-            self._settle(ticket, self.session.load_succeeded(ticket, loaded))
+            self.perform(self.session.load_succeeded(ticket, loaded))
 
     def _load_progress(self, ticket: LoadTicket, progress: LoadProgress) -> None:
         reply = self.session.load_progress(ticket, progress)
@@ -291,24 +306,19 @@ class Connection:
             async with asyncio.timeout(MODELS_S):
                 models = await self._owner.pool.models(effect.loaded)
         except TimeoutError:
-            self._settle(ticket, self.session.failed(ticket, _LATE))
+            self.perform(self.session.failed(ticket, _LATE))
         except Exception as error:
-            self._settle(ticket, self.session.failed(ticket, _failure(error)))
+            self.perform(self.session.failed(ticket, _failure(error)))
         else:
-            self._settle(ticket, self.session.models_read(ticket, models))
+            self.perform(self.session.models_read(ticket, models))
 
     async def _unload(self, ticket: UnloadTicket) -> None:
         try:
             await self._owner.pool.unload(ticket.provider)
         except Exception as error:
-            self._settle(ticket, self.session.failed(ticket, _failure(error)))
+            self.perform(self.session.failed(ticket, _failure(error)))
         else:
-            self._settle(ticket, self.session.unloaded(ticket))
-
-    def _settle(self, ticket: Ticket, effects: list[Effect]) -> None:
-        """A task reports its own end: it is not to be cancelled for it."""
-        self._tasks.pop(ticket, None)
-        self.perform(effects)
+            self.perform(self.session.unloaded(ticket))
 
     def _answer_now(self, request_id: RequestId, answer: Callable[[], list[Effect]]) -> None:
         try:
@@ -330,7 +340,7 @@ class Connection:
             statistics = self._owner.statistics
             statistics.finished(ticket.provider, effect.code, ticket.first_chunk_s, ticket.total_s)
             statistics.chunks(ticket.provider, ticket.chunks)
-        generation, task = self._generations.pop(ticket, None), self._tasks.pop(ticket, None)
+        generation, task = self._generations.pop(ticket, None), self._tasks.get(ticket)
         if effect.cancel and generation is not None:
             self._owner.pool.cancel(generation)
         if effect.cancel and task is not None:

@@ -5,7 +5,7 @@ import contextlib
 import http
 import logging
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -243,15 +243,15 @@ class Server:
             response.headers["WWW-Authenticate"] = "Bearer"
         return response
 
-    async def _handle(self, socket: ServerConnection) -> None:
-        server = self._settings.server
+    def _handle(self, socket: ServerConnection) -> Coroutine[None, None, None]:
+        """The whole life of a connection, without a frame of ours around it."""
         of_gateway = socket.request is not None and self._is_gateway(socket.request)
         forget_handshake(socket)
         session = Session(
             shared=self._shared,
             redactor=self._redactor,
             clock=self._clock,
-            remote_close=server.remote_close,
+            remote_close=self._settings.server.remote_close,
             limits=self._settings.limits,
             limited=not of_gateway,
         )
@@ -260,13 +260,14 @@ class Server:
         connection = Connection(socket, session, self, self._settings.limits, of_gateway=of_gateway)
         self._connections.add(connection)
         self._clients += not of_gateway
-        try:
-            await connection.run()
-        finally:
-            self._connections.discard(connection)
-            self._clients -= not of_gateway
-            if not self._connections:
-                self._empty.set()
+        return connection.run()
+
+    def left(self, connection: Connection) -> None:
+        """A connection has ended."""
+        self._connections.discard(connection)
+        self._clients -= not connection.of_gateway
+        if not self._connections:
+            self._empty.set()
 
 
 def _nothing_shared() -> Loaded | None:

@@ -27,8 +27,14 @@ _log = logging.getLogger(__name__)
 class Writer:
     """Owns a connection's outbox and the end of its socket.
 
+    What waits is written by a task that lives no longer than that takes: an idle connection has none.
     `on_give_up` is called, once, where the client does not read.
     """
+
+    __slots__ = (
+        "_ending", "_farewell", "_gone", "_limits", "_loop", "_messages_written", "_on_give_up", "_outbox", "_socket",
+        "_watch", "_writing",
+    )  # fmt: skip
 
     def __init__(self, socket: ServerConnection, limits: LimitSettings, on_give_up: Callable[[], None]) -> None:
         self._socket = socket
@@ -36,7 +42,7 @@ class Writer:
         self._on_give_up = on_give_up
         self._loop = asyncio.get_running_loop()
         self._outbox = Outbox(limits.pending_bytes)
-        self._wake = asyncio.Event()
+        self._writing: asyncio.Task[None] | None = None
         self._gone = False
         self._ending: tuple[int, str] | None = None
         self._farewell: asyncio.Task[None] | None = None
@@ -62,39 +68,42 @@ class Writer:
         """Close the socket once everything that waits is written; the first code given stands."""
         if self._ending is None:
             self._ending = (code, reason)
-            self._wake.set()
+            self._wake()
 
     def cut(self) -> None:
         """End the socket now."""
         self._socket.transport.abort()
 
-    async def run(self) -> None:
-        """Take everything pending at once, so that what one turn of the loop brought goes out together.
+    async def close(self) -> None:
+        """Cut the socket and write no more; returns when nothing of it is left. Cancelling it is safe."""
+        self._gone = True
+        self.cut()
+        if self._writing is not None:
+            self._writing.cancel()
+        for task in (self._writing, self._farewell):
+            if task is not None:
+                await asyncio.wait((task,))
 
-        Returns when the socket is closed, by whom ever. Cancelling it is safe and cuts the socket.
-        """
-        try:
-            await self._write()
-        except ConnectionClosed:
-            pass
-        finally:
-            self._stop_watching()
-            self._gone = True
-            if self._farewell is not None:
-                await self._farewell
-            self.cut()
+    def _wake(self) -> None:
+        """Have what waits written, all that one turn of the loop brings at once."""
+        if self._writing is None and not self._gone:
+            self._writing = self._loop.create_task(self._write())
 
     async def _write(self) -> None:
-        while True:
-            await self._wake.wait()
-            self._wake.clear()
-            batch = self._outbox.take()
-            if batch:
+        try:
+            while batch := self._outbox.take():
                 await self._write_batch(batch)
             self._outbox.written()
-            if self._ending is not None and self._outbox.empty:
+            if self._ending is not None:
                 await self._close(*self._ending)
-                return
+        except (ConnectionClosed, OSError):
+            self.cut()
+        except Exception:
+            _log.exception("an error inside the module")
+            self.cut()
+        finally:
+            self._stop_watching()
+            self._writing = None
 
     async def _write_batch(self, batch: list[bytes]) -> None:
         begun = self._loop.time()
@@ -127,7 +136,7 @@ class Writer:
     # Clients that do not read.
 
     def _pending(self) -> None:
-        self._wake.set()
+        self._wake()
         if self._outbox.overflowing:
             self._give_up("too much waits for it")
 
