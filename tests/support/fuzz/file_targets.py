@@ -59,7 +59,10 @@ def _scratch() -> Path:
 
 @cache
 def _catalog() -> Catalog:
-    return Catalog.read()
+    catalog = Catalog.read()
+    # Manifests are read when somebody first asks: from then on a name opens nothing.
+    catalog.read_all()
+    return catalog
 
 
 @cache
