@@ -533,4 +533,4 @@ TestModuleModel.settings = settings(
     max_examples=200, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True
 )
 # What is found is made small before it is shown, on a loaded machine as well.
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.timeout(900), pytest.mark.usefixtures("weighed_here")]

@@ -20,6 +20,8 @@ from waifu_llm.config import LimitSettings
 from waifu_llm.stats import Statistics
 from waifu_worker import wire
 
+pytestmark = pytest.mark.usefixtures("weighed_here")
+
 SEEDS: Final = 100
 # After so many turns what was asked for has happened: whoever comes then is late.
 _LATE: Final = 16
