@@ -355,26 +355,13 @@ AnyReply: TypeAlias = (
     | ErrorReply
 )
 
+# `generate_streamed` stands in the published list; neither the first module nor we ever send it.
 PUBLISHED_TYPES: Final = frozenset(
-    {
-        "generate",
-        "generate_ack",
-        "generate_done",
-        "generate_streamed",  # in the published list, never sent by the first module, nor by us
-        "generate_stream_chunk",
-        "generate_stream_done",
-        "interrupt",
-        "interrupt_ack",
-        "close",
-        "close_ack",
-        "load",
-        "load_ack",
-        "load_done",
-        "get_providers",
-        "get_providers_done",
-        "get_models",
-        "get_models_done",
-    }
+    (
+        "generate generate_ack generate_done generate_streamed generate_stream_chunk generate_stream_done "
+        "interrupt interrupt_ack close close_ack load load_ack load_done "
+        "get_providers get_providers_done get_models get_models_done"
+    ).split()
 )
 
 _encoder: Final = msgspec.json.Encoder()
