@@ -19,10 +19,8 @@ from waifu_worker.http_errors import failure, refused_field, refuses_only_value
 from waifu_worker.provider import GenerateRequest, LoadRequest, LoadResult, Piece, Provider, ProviderError
 from waifu_worker.wire import Code, ModelInfo
 
-# How long the rest of a stream may take once the answer is complete: the usage comes after the finish reason,
-# and a body read to its end leaves the connection fit for the next request.
+# How long the rest of a stream may take once the answer is complete: the usage comes after the finish reason.
 _AFTER_FINISH_S: Final = 1.0
-_AFTER_DONE_S: Final = 0.05
 
 
 class ChatCompletions:
@@ -77,8 +75,7 @@ class ChatCompletions:
                     yield texts
                 yield reader.finish(request.params.max_output_length)
         finally:
-            # Not read to its end, the connection is closed here and now, so that the service stops generating.
-            response.close()
+            self._client.leave(response, complete=reader.done)
             if dialect.thinking_extra and reader.thinks_in_text:
                 self._learnt.add_thinker(self._client.upstream.base_url + path, request.params.model_id)
 
@@ -93,15 +90,13 @@ class ChatCompletions:
         return reader.feed(data) if data else reader.end()
 
     async def _rest(self, content: Body, reader: AnswerReader) -> list[str]:
-        """Read on to the end of a complete answer, within narrow limits; whatever goes wrong, it was complete."""
+        """Read on to the last event of a complete answer, within limits; whatever goes wrong, it was complete."""
         texts: list[str] = []
-        with suppress(*self._client.network_errors):
-            async with asyncio.timeout(_AFTER_FINISH_S):
-                while not reader.done and not content.at_eof():
-                    texts += reader.feed(await content.readany())
-            async with asyncio.timeout(_AFTER_DONE_S):
-                while not content.at_eof():
-                    await content.readany()
+        if not reader.done and not content.at_eof():
+            with suppress(*self._client.network_errors):
+                async with asyncio.timeout(_AFTER_FINISH_S):
+                    while not reader.done and not content.at_eof():
+                        texts += reader.feed(await content.readany())
         return texts
 
     def _route(self, request: GenerateRequest) -> tuple[str, Dialect]:

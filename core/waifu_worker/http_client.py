@@ -134,6 +134,7 @@ class HttpClient:
         self.network_errors: Final = (library.ClientError, OSError, TimeoutError)
         # A reset comes as aiohttp's own kind of OSError, which is no ConnectionError.
         self._hung_up: Final = (library.ServerDisconnectedError, library.ClientOSError)
+        self._leaving: set[asyncio.Task[None]] = set()
         proxy = _proxy(upstream.base_url)
         trace = library.TraceConfig()
         trace.on_connection_reuseconn.append(_note_reuse)
@@ -159,6 +160,9 @@ class HttpClient:
 
     async def close(self) -> None:
         """Close every connection, also those in use."""
+        for task in self._leaving:
+            task.cancel()
+        await asyncio.gather(*self._leaving, return_exceptions=True)
         await self._session.close()
 
     async def stream(self, path: str, body: Mapping[str, object]) -> Response:
@@ -211,12 +215,26 @@ class HttpClient:
             )
         return body
 
-    async def drain(self, response: Response) -> None:
-        """Read what little follows a complete answer, so that the connection is fit for the next request."""
-        with suppress(*self.network_errors):
-            async with asyncio.timeout(_DRAIN_S):
-                while not response.content.at_eof():
-                    await response.content.readany()
+    def leave(self, response: Response, *, complete: bool) -> None:
+        """Be done with a response. A complete answer's last bytes may still be on their way: they are read meanwhile,
+        nobody waits for them, and the connection is fit for the next request. Any other is closed here and now, so
+        that the service stops generating.
+        """
+        if complete and not response.content.at_eof():
+            task = asyncio.get_running_loop().create_task(self._drain(response))
+            self._leaving.add(task)
+            task.add_done_callback(self._leaving.discard)
+        else:
+            response.close()
+
+    async def _drain(self, response: Response) -> None:
+        try:
+            with suppress(*self.network_errors):
+                async with asyncio.timeout(_DRAIN_S):
+                    while not response.content.at_eof():
+                        await response.content.readany()
+        finally:
+            response.close()
 
     async def refusal(self, response: Response, model: str | None = None) -> Refusal:
         """What a failed response says; as much of its body as comes in time."""

@@ -194,10 +194,22 @@ class ProviderContract:
         assert found == dict(self.described.errors)
         assert len(upstream.exchanges) == 1 + len(self.described.errors), "nothing is tried twice"
 
-    async def test_requests_share_one_connection(self, driver: Driver, upstream: Upstream) -> None:
+    @pytest.mark.parametrize("stream", [True, False])
+    async def test_requests_share_the_connection_that_the_load_opened(
+        self, driver: Driver, upstream: Upstream, stream: bool
+    ) -> None:
         for _ in range(3):
-            await self.answer(driver, "")
-        assert len({exchange.connection for exchange in upstream.exchanges}) == 1
+            await self.answer(driver, "", stream=stream)
+        assert len(upstream.exchanges) == 4
+        assert upstream.accepted == 1
+
+    async def test_a_request_that_is_refused_leaves_its_connection_to_the_next(
+        self, driver: Driver, upstream: Upstream
+    ) -> None:
+        for name in self.described.errors:
+            await failure(self.generation(driver, f"error={name}"))
+        await self.answer(driver, "")
+        assert upstream.accepted == 1
 
     async def test_fifty_streams_at_once_keep_apart(self, driver: Driver) -> None:
         def said(number: int) -> str:

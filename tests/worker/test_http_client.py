@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import aiohttp
 import pytest
-from support.waiting import bounded
+from support.waiting import bounded, until
 
 from waifu_worker.http_client import HttpClient
 from waifu_worker.provider import ProviderError
@@ -82,3 +82,77 @@ async def test_a_service_that_goes_away_for_good_is_asked_until_a_new_connection
         with pytest.raises(ProviderError, match="can't be reached"):
             await ask(client)
     assert seen == [(0, 0), (0, 1), (1, 0)]
+
+
+@asynccontextmanager
+async def two_parts(rest: bytes) -> AsyncIterator[tuple[HttpClient, asyncio.Event, asyncio.Event, list[int]]]:
+    """A service that writes the beginning of each answer, the `rest` of it once the first event is set, and sets the
+    second when its client has hung up; and the number of its connection, per request.
+    """
+    more, gone, seen = asyncio.Event(), asyncio.Event(), list[int]()
+    count = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal count
+        connection, count = count, count + 1
+        while await reader.read(65536):
+            seen.append(connection)
+            writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nend\r\n")
+            await more.wait()
+            writer.write(rest)
+        writer.close()
+        gone.set()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as listening, bounded():
+        port = listening.sockets[0].getsockname()[1]
+        client = HttpClient(aiohttp, Upstream("Acme", f"http://127.0.0.1:{port}"), {})
+        try:
+            yield client, more, gone, seen
+        finally:
+            more.set()
+            await client.close()
+
+
+async def test_nobody_waits_for_the_last_bytes_of_a_complete_answer_and_they_keep_its_connection() -> None:
+    async with two_parts(b"0\r\n\r\n") as (client, more, _, seen):
+        for _ in range(2):
+            response = await client.stream("/chat", {})
+            assert await response.content.readany() == b"end"
+            client.leave(response, complete=True)
+            assert not response.content.at_eof()
+            more.set()
+            await until(response.content.at_eof, "the answer's end has come")
+            more.clear()
+    assert seen == [0, 0]
+
+
+@pytest.mark.parametrize("complete", [True, False])
+async def test_an_answer_that_is_left_before_its_service_ends_it_costs_its_connection(complete: bool) -> None:
+    async with two_parts(b"") as (client, more, gone, _):
+        response = await client.stream("/chat", {})
+        assert await response.content.readany() == b"end"
+        client.leave(response, complete=complete)
+        more.set()
+        await gone.wait()
+
+
+async def test_a_client_that_is_closed_waits_for_no_last_bytes() -> None:
+    async with two_parts(b"") as (client, more, gone, _):
+        response = await client.stream("/chat", {})
+        client.leave(response, complete=True)
+        await asyncio.sleep(0)
+        await client.close()
+        more.set()
+        await gone.wait()
+
+
+async def test_of_a_flood_no_more_is_read_ahead_than_is_good_for_its_neighbours() -> None:
+    events = b"".join(b"20\r\n%b\r\n" % (b"x" * 32) for _ in range(20_000)) + b"0\r\n\r\n"
+    async with two_parts(events) as (client, more, _, _):
+        more.set()
+        response = await client.stream("/chat", {})
+        reads = []
+        while data := await response.content.readany():
+            reads.append(len(data))
+    assert sum(reads) == 3 + 32 * 20_000
+    assert max(reads) <= 64 * 1024

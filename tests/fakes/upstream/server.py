@@ -94,14 +94,14 @@ class OpenAI:
 
 
 class Upstream:
-    """A running fake service. `exchanges`: every request so far, in order."""
+    """A running fake service. `exchanges`: every request so far, in order; `accepted`: how many connections."""
 
     def __init__(self, api: Api) -> None:
         self.exchanges: list[Exchange] = []
         self.port = 0
         self._api = api
         self._connections: set[Connection] = set()
-        self._count = 0
+        self.accepted = 0
         self._admitted = asyncio.Event()
 
     @property
@@ -118,8 +118,8 @@ class Upstream:
 
     def connect(self) -> Connection:
         """The protocol of a new connection."""
-        self._count += 1
-        connection = Connection(self._count, self._admit, self._answer)
+        self.accepted += 1
+        connection = Connection(self.accepted, self._admit, self._answer)
         self._connections.add(connection)
         return connection
 

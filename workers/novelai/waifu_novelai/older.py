@@ -118,8 +118,8 @@ class OlderRoute:
         answer = AnswerFilter(stops=own_stops(request.messages) if request.prompt is None else ())
         response = await self._open(request)
         request.ignored.extend(self._ignored(params))
+        reader = TokenReader(self._client.upstream, params.model_id)
         try:
-            reader = TokenReader(self._client.upstream, params.model_id)
             while not (reader.over or answer.stopped):
                 if texts := answer.feed_all(await self._read(response, reader)):
                     yield texts
@@ -130,11 +130,9 @@ class OlderRoute:
                     raise reader.failure
                 if not reader.ended:
                     return
-                await self._client.drain(response)
             yield Finish("stop" if answer.stopped else self._reason(reader, params))
         finally:
-            # Not read to its end, the connection is closed here and now, so that the service stops generating.
-            response.close()
+            self._client.leave(response, complete=reader.ended)
 
     async def _open(self, request: GenerateRequest) -> Response:
         response = await self._client.stream(_PATH, request_body(request, self._family))

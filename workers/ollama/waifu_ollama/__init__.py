@@ -72,8 +72,8 @@ class Provider(Interface):
         """Stream one answer. Ending the generator closes the connection, and Ollama stops generating."""
         daemon, params = self._loaded(), request.params
         response = await self._open(daemon, request)
+        reader = AnswerReader(daemon.client.upstream, params.model_id)
         try:
-            reader = AnswerReader(daemon.client.upstream, params.model_id)
             while not reader.over:
                 try:
                     data = await response.content.readany()
@@ -84,10 +84,9 @@ class Provider(Interface):
             if reader.failure is not None:
                 raise reader.failure
             if reader.ended:
-                await daemon.client.drain(response)
                 yield reader.finish(params.max_output_length)
         finally:
-            response.close()
+            daemon.client.leave(response, complete=reader.ended)
 
     async def close(self) -> None:
         """Take the model that this load preloaded out of memory, and close every connection."""

@@ -123,6 +123,7 @@ class Daemon:
     async def pull(self, model: str, report: Callable[[str, float | None], None]) -> None:
         """Download a model; what was downloaded by a pull that was cancelled need not be again."""
         response = await self.post("/api/pull", {"model": model, "stream": True})
+        complete = False
         try:
             if not is_success(response):
                 raise self.failure(await self.refusal(response, model))
@@ -133,9 +134,9 @@ class Daemon:
                 except self.client.network_errors as error:
                     raise self.client.lost(error) from error
                 progress.feed(data)
-            await self.client.drain(response)
+            complete = True
         finally:
-            response.close()
+            self.client.leave(response, complete=complete)
 
     async def _list(self, path: str) -> list[_Tag]:
         try:
