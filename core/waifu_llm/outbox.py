@@ -31,6 +31,8 @@ class Outbox:
     place before its terminal message. `limit` is in bytes.
     """
 
+    __slots__ = ("_behind", "_entries", "_joining", "_limit", "_overflowing", "_waiting")
+
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._entries: list[bytes | _Text] = []

@@ -46,6 +46,8 @@ class _Finish(TypedDict, total=False):
 class Replies:
     """The replies that carry an outcome or a text of ours."""
 
+    __slots__ = ("_redactor",)
+
     def __init__(self, redactor: Redactor) -> None:
         self._redactor = redactor
 

@@ -56,6 +56,11 @@ class Session:
     `limits` are those of one client; `limited` is false for a gateway, which asks for many.
     """
 
+    __slots__ = (
+        "_clock", "_closing", "_errands", "_limited", "_limits", "_load_count", "_loads", "_remote_close", "_replies",
+        "_running", "_shared",
+    )  # fmt: skip
+
     def __init__(
         self,
         *,
