@@ -11,11 +11,11 @@ from support.stores import Watched, open_store, verified, write_worker
 from support.waiting import bounded, until
 
 from waifu_llm.catalog import Manifest
-from waifu_llm.environment.build import _COMPILE, _START
+from waifu_llm.environment.build import _START
+from waifu_llm.environment.bytecode import PROGRAM as COMPILE
 from waifu_llm.environment.model import BuildProgress, EnvironmentState
 from waifu_llm.environment.stamp import STAMP_FILE, recorded
 from waifu_llm.environment.store import EnvironmentStore
-from waifu_llm.environment.verify import site_packages
 from waifu_llm.errors import Closing
 
 
@@ -148,16 +148,8 @@ async def test_different_environments_do_not_wait_for_each_other(
         assert not hanging.done()
 
 
-async def test_what_no_start_compiled_is_compiled_in_the_background(store: EnvironmentStore, tiny: Manifest) -> None:
-    async with bounded():
-        environment = await store.ensure(tiny)
-        await until(lambda: (environment.folder / "waifu-llm-compiled").exists(), "it is compiled")
-    compiled = site_packages(environment.folder) / "msgspec" / "__pycache__"
-    assert list(compiled.glob("toml.*.pyc"))
-
-
 async def test_a_stop_while_it_compiles_ends_that_too(store: EnvironmentStore, tiny: Manifest, run: Watched) -> None:
-    run.hold(_COMPILE)
+    run.hold(COMPILE)
     async with bounded():
         environment = await store.ensure(tiny)
         await run.reached.wait()

@@ -22,7 +22,8 @@ from support.waiting import bounded
 
 from waifu_llm.catalog import Manifest
 from waifu_llm.config import UvSettings
-from waifu_llm.environment.build import _COMPILE, Builder
+from waifu_llm.environment.build import Builder
+from waifu_llm.environment.bytecode import PROGRAM as COMPILE
 from waifu_llm.environment.model import BuildProgress, Completed, EnvironmentState
 from waifu_llm.environment.sharing import locked, try_lock
 from waifu_llm.environment.stamp import STAMP_FILE, recorded
@@ -238,12 +239,12 @@ async def test_a_lock_that_is_no_text_is_named(store: EnvironmentStore, tiny: Ma
 async def test_a_compile_that_fails_is_tried_again_by_the_next_module(
     store: EnvironmentStore, tiny: Manifest, run: Watched, home: Path, environ: dict[str, str], answer: Completed
 ) -> None:
-    run.answer(_COMPILE, answer)
+    run.answer(COMPILE, answer)
     async with bounded():
         environment = await store.ensure(tiny)
         await store.close()
         assert not (environment.folder / "waifu-llm-compiled").exists()
-        run.answer(_COMPILE, Completed(0, "", ""))
+        run.answer(COMPILE, Completed(0, "", ""))
         await built(open_store(home, run, environ), tiny)
 
 

@@ -13,7 +13,7 @@ from support.waiting import bounded, gone, until
 
 from waifu_llm.catalog import Manifest
 from waifu_llm.environment import folders
-from waifu_llm.environment.build import _COMPILE
+from waifu_llm.environment.bytecode import PROGRAM as COMPILE
 from waifu_llm.environment.model import Environment, EnvironmentState, Size
 from waifu_llm.environment.seed import Seed, seed_digests
 from waifu_llm.environment.sharing import try_lock
@@ -76,7 +76,7 @@ async def spoil(folder: Path) -> None:
 
 
 async def test_an_own_compile_does_not_keep_it(store: EnvironmentStore, tiny: Manifest, run: Watched) -> None:
-    run.hold(_COMPILE)
+    run.hold(COMPILE)
     async with bounded():
         environment = await store.ensure(tiny)
         await run.reached.wait()

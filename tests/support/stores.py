@@ -116,6 +116,7 @@ class Watched:
         self._run = run
         self.commands: list[list[str]] = []
         self.environments: list[dict[str, str]] = []
+        self.more: list[dict[str, Any]] = []
         self.reached = asyncio.Event()
         self.ended = asyncio.Event()
         self.may_go = asyncio.Event()
@@ -143,6 +144,7 @@ class Watched:
     async def __call__(self, argv: Sequence[str], *, env: Mapping[str, str], **more: Any) -> Completed:
         self.commands.append(list(argv))
         self.environments.append(dict(env))
+        self.more.append(more)
         if self._held in argv:
             self.reached.set()
             await self.may_go.wait()

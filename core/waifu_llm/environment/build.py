@@ -13,14 +13,14 @@ import msgspec
 
 from waifu_llm.catalog import Manifest
 from waifu_llm.config import UvSettings
-from waifu_llm.environment import uv
+from waifu_llm.environment import bytecode, uv
 from waifu_llm.environment.folders import put_aside, remove_tree, temporary
 from waifu_llm.environment.model import BuildProgress, Completed, Estimate, Run
 from waifu_llm.environment.stamp import STAMP_FILE, Basis, Stamp
 from waifu_llm.environment.startup import fingerprint, refuse_startup_code
 from waifu_llm.environment.thread import Halt, in_thread
 from waifu_llm.environment.uv_output import UvProgress, disk_is_full, failure, last_line, sentence
-from waifu_llm.environment.verify import verify
+from waifu_llm.environment.verify import site_packages, verify
 from waifu_llm.errors import InstallFailed
 from waifu_llm.paths import Home
 from waifu_worker.wire import MAGIC, WIRE_VERSION, Ready
@@ -29,6 +29,7 @@ _log = logging.getLogger(__name__)
 
 Report = Callable[[BuildProgress], None]
 
+_LOWEST: Final = 19
 _START_S: Final = 120.0
 _PROBE_S: Final = 30.0
 _MB: Final = 1_000_000
@@ -85,10 +86,14 @@ class Builder:
         return None if done.returncode == 0 else f"its Python does not run ({last_line(done.tail)})"
 
     async def compile(self, folder: Path) -> bool:
-        """Byte-compile what no start has compiled yet, at low priority; whether all went well. Cancelling is safe."""
-        python = uv.python_of(folder, sys.platform)
-        done = await self._run([str(python), "-I", "-c", _COMPILE], env=self._env)
-        return done.returncode == 0
+        """Byte-compile what no start has compiled yet, at low priority; whether the folder is compiled now.
+
+        The folder may be removed meanwhile. Cancelling it is safe. Raises: OSError.
+        """
+        before = _inode(folder)
+        env = bytecode.environment(self._env, folder, site_packages(folder))
+        done = await self._run(bytecode.command(_base_python()), env=env, nice=_LOWEST)
+        return done.returncode == 0 and _inode(folder) == before
 
     def estimate(self, manifest: Manifest) -> Estimate:
         """What an install takes. Raises: InstallFailed where it cannot fit on the disk."""
@@ -197,15 +202,6 @@ class Builder:
         )
 
 
-# nice is POSIX's; workers=1 and no recursion into what is compiled already keep it cheap when it is repeated.
-_COMPILE: Final = """\
-import compileall, os, sysconfig
-if hasattr(os, "nice"):
-    os.nice(19)
-compileall.compile_dir(sysconfig.get_path("purelib"), quiet=2)
-"""
-
-
 # A worker leaves at the end of its input, which for `Run` is at once: this one holds the input open until it is ready.
 _START: Final = """\
 import subprocess, sys
@@ -276,6 +272,11 @@ def _finish(building: Path, final: Path, stamp: Stamp, halt: Halt) -> None:
     _sync_folder(final.parent)
     if old is not None:
         remove_tree(old)
+
+
+def _inode(folder: Path) -> int:
+    """Another folder of the same name has another one. Raises: OSError."""
+    return folder.stat().st_ino
 
 
 def _sync_folder(folder: Path) -> None:

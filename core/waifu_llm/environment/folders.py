@@ -114,6 +114,8 @@ def remove_tree(folder: Path) -> bool:
             folder.unlink()
     else:
         shutil.rmtree(folder, ignore_errors=True)
+        # Who was writing a file in it just then (byte code, a log) does so no more.
+        shutil.rmtree(folder, ignore_errors=True)
     return not os.path.lexists(folder)
 
 

@@ -285,13 +285,14 @@ class Processes:
         on_line: Callable[[str], None] | None = None,
         silence_s: float | None = None,
         on_terminal: bool = False,
+        nice: int = 0,
     ) -> Completed:
         """Run one command to its end (see `environment.model.Run`)."""
         collector = _Collector(on_line)
         screen = Screen(self._draw, collector.drawn) if on_terminal and self._draw is not None else None
         with contextlib.closing(screen) if screen is not None else contextlib.nullcontext():
             stderr = asyncio.subprocess.PIPE if screen is None else screen.child_end
-            child = await self._start(argv, env, collector, asyncio.subprocess.DEVNULL, stderr)
+            child = await self._start(argv, env, collector, asyncio.subprocess.DEVNULL, stderr, nice)
             if screen is not None:
                 screen.started()
             try:
