@@ -530,7 +530,7 @@ class ModuleModel(RuleBasedStateMachine):
 
 TestModuleModel = ModuleModel.TestCase
 TestModuleModel.settings = settings(
-    max_examples=200, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True
+    max_examples=300, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True
 )
 # What is found is made small before it is shown, on a loaded machine as well.
 pytestmark = [pytest.mark.timeout(900), pytest.mark.usefixtures("weighed_here")]
