@@ -32,6 +32,7 @@ async def _main(home: Path, worker: Path) -> None:
             on_line: Callable[[str], None] | None = None,
             silence_s: float | None = None,
             on_terminal: bool = False,
+            nice: int = 0,
         ) -> Completed:
             _say("run " + " ".join(argv[:3]))
 
@@ -40,7 +41,9 @@ async def _main(home: Path, worker: Path) -> None:
                 if on_line is not None:
                     on_line(line)
 
-            done = await processes.run(argv, env=env, on_line=heard, silence_s=silence_s, on_terminal=on_terminal)
+            done = await processes.run(
+                argv, env=env, on_line=heard, silence_s=silence_s, on_terminal=on_terminal, nice=nice
+            )
             _say("ended")
             return done
 
