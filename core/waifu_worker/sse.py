@@ -3,9 +3,10 @@
 Text splitters are of no use here: they also split at U+0085 and U+2028, which a model may well write.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
 from typing import Final, TypeAlias
+
+import msgspec
 
 # (name, data): the name is b"" where the event has none; several data lines are joined with LF.
 Event: TypeAlias = tuple[bytes, bytes]
@@ -18,12 +19,11 @@ class EventTooLong(Exception):
     """An event went over the limit; whoever sends it will never end it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Events:
+class Events(msgspec.Struct, frozen=True):
     """Events in their order: the `data` of each, and the `names` of those few that have one, by their place."""
 
     data: list[bytes]
-    names: Mapping[int, bytes] = field(default_factory=dict)
+    names: dict[int, bytes] = {}
 
     def __iter__(self) -> Iterator[Event]:
         return ((self.names.get(place, b""), data) for place, data in enumerate(self.data))
