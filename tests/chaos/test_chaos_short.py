@@ -10,7 +10,7 @@ from support.chaos.run import ChaosRun
 
 SEED = 5
 CHAOS_S = 30
-KILLS_S = 30
+KILLS = 40
 
 # Both count processes and descriptors, and use what there is of the machine: one after the other, in one worker.
 pytestmark = [
@@ -31,7 +31,7 @@ async def test_no_descendant_and_nothing_half_built_stays_behind_a_killed_core(
     home: Path, installed: Callable[..., None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     installed("echo", "fake")
-    assert await kill_cores(home, SEED, seconds=KILLS_S) == 0, capsys.readouterr().out
+    assert await kill_cores(home, SEED, rounds=KILLS) == 0, capsys.readouterr().out
 
 
 @pytest.mark.full
