@@ -1,5 +1,6 @@
 """Sockets that have not said yet what they want: how many there may be, how long, and with how many words."""
 
+import asyncio
 import logging
 import sys
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from websockets.server import ServerProtocol
 
 # All headers together; the library bounds each line (8,192 bytes) and their number (128).
 MOST_HEADER_BYTES: Final = 64 * 1024
+# What is read of a socket in one turn of the loop: small messages in it are hundreds, and all others wait for them.
+MOST_READ_BYTES: Final = 64 * 1024
 # What stays free for workers' pipes, files and uv, where few files may be open.
 _SPARE_FILES: Final = 256
 
@@ -51,6 +54,8 @@ class Arrivals:
     """
 
     def __init__(self, most: int) -> None:
+        # One for all sockets: whoever reads into it takes it out again in the same call.
+        self.buffer = memoryview(bytearray(MOST_READ_BYTES))
         self._most = most
         self._waiting: dict[Arriving, None] = {}
 
@@ -71,8 +76,8 @@ class Arrivals:
             self._waiting.pop(socket, None)
 
 
-class Arriving(ServerConnection):
-    """A connection that is counted until its request is there."""
+class Arriving(ServerConnection, asyncio.BufferedProtocol):
+    """A connection that is counted until its request is there. It reads `MOST_READ_BYTES` at a time."""
 
     def __init__(
         self,
@@ -89,6 +94,14 @@ class Arriving(ServerConnection):
         """It is there."""
         super().connection_made(transport)  # type: ignore[arg-type]
         self._arrivals.came(self)
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Where to read to."""
+        return self._arrivals.buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """So much of it is read."""
+        self.data_received(bytes(self._arrivals.buffer[:nbytes]))
 
     def data_received(self, data: bytes) -> None:
         """Its words so far are counted, those of its messages not."""
