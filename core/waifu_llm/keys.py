@@ -167,14 +167,14 @@ def find_key(manifest: Manifest, environ: Mapping[str, str], store: KeyStore) ->
     """
     if manifest.declared.key.need is KeyNeed.NONE:
         return None
-    return _from_environ(manifest, environ) or store.get(manifest.name)
+    return key_in_variables(manifest, environ) or store.get(manifest.name)
 
 
 def has_key(manifest: Manifest, environ: Mapping[str, str], store: KeyStore) -> bool:
     """Whether `find_key` would find one, without asking a keyring. Raises: KeyStoreError, PrivateFileError."""
     if manifest.declared.key.need is KeyNeed.NONE:
         return False
-    return _from_environ(manifest, environ) is not None or store.has(manifest.name)
+    return key_in_variables(manifest, environ) is not None or store.has(manifest.name)
 
 
 def mask(key: str) -> str:
@@ -182,5 +182,6 @@ def mask(key: str) -> str:
     return f"…{key[-4:]}" if len(key) >= 16 else "…"
 
 
-def _from_environ(manifest: Manifest, environ: Mapping[str, str]) -> str | None:
+def key_in_variables(manifest: Manifest, environ: Mapping[str, str]) -> str | None:
+    """The server's own key as far as it is known without a look at any file."""
     return next((value for name in manifest.declared.key.env if (value := environ.get(name, "").strip())), None)

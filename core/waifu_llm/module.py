@@ -24,7 +24,7 @@ from waifu_llm.catalog import Catalog
 from waifu_llm.config import Settings
 from waifu_llm.environment.store import EnvironmentStore
 from waifu_llm.environment.thread import in_thread
-from waifu_llm.keys import KeyStore, find_key, has_key
+from waifu_llm.keys import KeyStore, find_key, has_key, key_in_variables
 from waifu_llm.last_used import LastUsed
 from waifu_llm.paths import Home
 from waifu_llm.redaction import Redactor
@@ -86,6 +86,7 @@ async def _running_pool(
                 environments=store,
                 spawn=processes.spawn,
                 environ=environ,
+                key_at_hand=functools.partial(key_in_variables, environ=environ),
                 own_key=functools.partial(find_key, environ=environ, store=keys),
                 has_key=functools.partial(has_key, environ=environ, store=keys),
                 redactor=redactor,

@@ -64,6 +64,19 @@ async def test_equal_loads_share_one_worker_and_cost_no_message(bench: Bench) ->
     assert process.nothing_sent()
 
 
+async def test_a_key_at_hand_is_looked_for_nowhere_else(make_bench: MakeBench) -> None:
+    def find_key() -> str:
+        raise AssertionError
+
+    bench = make_bench(key_at_hand="canary-key", find_key=find_key)
+    task = asyncio.ensure_future(bench.pool.load(bench.fields(), "c"))
+    process = await bench.spawn.next_ready()
+    message = await process.next_sent(wire.Load)
+    process.say(wire.Done(id=message.id, models=()))
+    await task
+    assert message.api_key == "canary-key"
+
+
 async def test_loads_at_the_same_moment_start_one_worker(bench: Bench) -> None:
     tasks = [asyncio.ensure_future(bench.pool.load(bench.fields(), n)) for n in range(10)]
     process = await bench.spawn.loaded()

@@ -148,6 +148,7 @@ def make(
     server: ServerSettings | None = None,
     providers: Sequence[str] = ("fake",),
     key: KeyNeed = KeyNeed.OPTIONAL,
+    key_at_hand: str | None = None,
     last_used: Memory | None = None,
     **workers: float | bool | tuple[str, ...],
 ) -> Bench:
@@ -176,6 +177,7 @@ def make(
         has_key=lambda manifest: own_key is not None,
         redactor=redactor,
         statistics=statistics,
+        key_at_hand=lambda manifest: key_at_hand,
         last_used=last_used,
         weigh=machine.weigh,
     )

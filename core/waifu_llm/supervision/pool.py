@@ -57,7 +57,8 @@ class Environments(Protocol):
 
 class PoolMeans(msgspec.Struct, frozen=True):
     """What a pool works with. `own_key` finds this server's own key; `has_key` tells whether there is one; `own_key`
-    and `weigh` are called in a thread; `last_used` remembers which provider was loaded last.
+    and `weigh` are called in a thread, `key_at_hand` is not and looks at no file; `last_used` remembers which provider
+    was loaded last.
     """
 
     catalog: Catalog
@@ -69,6 +70,7 @@ class PoolMeans(msgspec.Struct, frozen=True):
     has_key: Callable[[Manifest], bool]
     redactor: Redactor
     statistics: Statistics
+    key_at_hand: Callable[[Manifest], str | None] = lambda manifest: None
     last_used: Memory | None = None
     weigh: Weigh = weigh
 
@@ -164,7 +166,7 @@ class Pool:
     async def _plan(self, manifest: Manifest, fields: LoadFields) -> LoadPlan:
         own_key = None
         if not fields.api_key and manifest.declared.key.need is not KeyNeed.NONE:
-            own_key = await self._own_keys.of(manifest)
+            own_key = self._with.key_at_hand(manifest) or await self._own_keys.of(manifest)
             if self._closing:
                 raise Closing("the module is stopping")
         plan = plan_load(
