@@ -3,6 +3,8 @@
 import json
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from waifu_worker.chat_stream import AnswerReader
 from waifu_worker.provider import Finish, ProviderError
@@ -259,3 +261,39 @@ def test_thinking_at_the_beginning_of_the_text_is_noticed(texts: list[str], thin
     for text in texts:
         answer.feed(delta(content=text))
     assert answer.thinks_in_text is thinks
+
+
+_STRANGE = (
+    delta(content="\ud83d"),
+    delta(content="\ude00 b"),
+    delta(content=[{"type": "text", "text": "c"}]),
+    delta(refusal="d"),
+    event(choices=[], usage={"prompt_tokens": 1}),
+    event(error="boom"),
+    delta(reason="stop"),
+    DONE,
+    b": ping\n\n",
+    b"event: ping\ndata: now\n\n",
+    b"event: message\ndata: {}\n\n",
+    b"event: error\ndata: {}\n\n",
+    b"data: {}\ndata: {}\n\n",
+    b"data: {}, {\n\n",
+    b'data: "usage": 7}\n\n',
+    b"data: [{}\n\n",
+    b"data: {}]\n\n",
+    b"data: \n\n",
+)
+_PLAIN = tuple(delta(content=letter) for letter in "aé😀")
+
+
+@given(st.lists(st.sampled_from(_PLAIN) | st.sampled_from(_STRANGE), max_size=12))
+@example([_PLAIN[0], b"data: {}, {\n\n", b'data: "usage": 7}\n\n', _PLAIN[1]])
+@example([b"data: [{}\n\n", b"data: {}]\n\n"])
+def test_events_that_come_together_say_what_each_says_by_itself(stream: list[bytes]) -> None:
+    together, alone = reader(), reader()
+    texts = together.feed(b"".join(stream))
+    # One that broke off is fed nothing more.
+    assert [text for one in stream if alone.failure is None for text in alone.feed(one)] == texts
+    assert (together.ended, together.done) == (alone.ended, alone.done)
+    assert str(together.failure) == str(alone.failure)
+    assert together.thinks_in_text == alone.thinks_in_text

@@ -103,7 +103,7 @@ def _wire_messages(data: bytes) -> None:
 
 
 def _server_sent_events(data: bytes) -> None:
-    """The events do not depend on how the bytes come; readers of answers end with text or with a failure."""
+    """The events do not depend on how the bytes come, nor does the text; readers end with text or with a failure."""
     one, many = EventSplitter(), EventSplitter()
     whole = [*one.feed(data[1:]), *one.finish()]
     assert [*(event for piece in pieces(data) for event in many.feed(piece)), *many.finish()] == whole
@@ -112,6 +112,10 @@ def _server_sent_events(data: bytes) -> None:
         texts = [text for piece in pieces(data) if not one_of_both.over for text in one_of_both.feed(piece)]
         texts += [] if one_of_both.over else one_of_both.end()
         assert all(texts)
+        # At one go there may be more of it: what stands behind the end of an answer, in the same read.
+        again = type(one_of_both)(_UPSTREAM, "m")
+        at_once = again.feed(data[1:])
+        assert "".join([*at_once, *([] if again.over else again.end())]).startswith("".join(texts))
     _ends(reader)
 
 
