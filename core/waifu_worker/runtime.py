@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import importlib
 import os
 import sys
@@ -68,6 +69,8 @@ class _Life:
         """Say ready and serve for ever: only the input thread ends a worker."""
         output = Output(sink, gone=_exit)
         output.send(ready)
+        # What is imported stays: a collection that looks at it again keeps all streams waiting.
+        gc.freeze()
         self._serving = _Serving(asyncio.get_running_loop(), output, Requests(make, output, ready.name))
         # What came before this found nobody; what comes from now on wakes the loop.
         self._drain()

@@ -295,3 +295,32 @@ def test_a_worker_dies_with_its_parent_even_when_it_is_stopped(seed: Path, tmp_p
         parent.stdout.close()
     wait_gone([pid])
     assert gone(pid)
+
+
+COUNTING = """
+import gc
+from waifu_worker import provider
+from waifu_worker.provider import LoadResult
+from waifu_worker.wire import ModelInfo
+
+
+class Provider(provider.Provider):
+    async def models(self):
+        return ()
+
+    async def generate(self, request):
+        yield ""
+
+    async def load(self, request):
+        return LoadResult((ModelInfo(id=str(gc.get_freeze_count())), ModelInfo(id=str(len(gc.get_objects())))))
+"""
+
+
+def test_a_collection_in_a_worker_does_not_look_at_what_it_has_imported(tmp_path: Path) -> None:
+    package = tmp_path / "waifu_counting"
+    package.mkdir()
+    (package / "__init__.py").write_text(COUNTING)
+    with running(make_seed(tmp_path / "seed", package)) as worker:
+        frozen, others = load(worker).models or ()
+    assert int(frozen.id) > 5000
+    assert int(others.id) < 1000
