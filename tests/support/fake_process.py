@@ -26,6 +26,7 @@ class FakeProcess:
         self.env = dict(env)
         self.pid = next(self._pids)
         self.unsent = 0
+        self.reads: list[bool] = []
         self.ended = False
         self.greeted = False
         self._over = asyncio.Event()
@@ -36,6 +37,12 @@ class FakeProcess:
         self._events = events
         self._splitter = framing.LineSplitter()
         self._sent: asyncio.Queue[wire.ToWorker | wire.ToGateway] = asyncio.Queue()
+
+    def pause_reading(self) -> None:
+        self.reads.append(False)
+
+    def resume_reading(self) -> None:
+        self.reads.append(True)
 
     def write(self, data: bytes) -> None:
         for line in self._splitter.feed(data):

@@ -4,13 +4,15 @@ One channel belongs to one spawned process and is never reused: an answer that a
 that was replaced reaches a channel nobody listens to.
 """
 
+import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable
 from typing import Final, Generic, Protocol, TypeVar
 
 from waifu_llm.log import WorkerLog
-from waifu_llm.supervision.process import TAIL_BYTES, Child
+from waifu_llm.supervision.collector import TAIL_BYTES
+from waifu_llm.supervision.process import Child
 from waifu_worker import framing
 from waifu_worker.wire import FromGateway, FromWorker, ToGateway, ToWorker
 
@@ -18,6 +20,8 @@ _log = logging.getLogger(__name__)
 
 BAD_LINES: Final = 100
 BAD_LINES_WINDOW_S: Final = 10.0
+# An answer's end costs a hundred times what a piece of text does, and a pipe holds hundreds of them.
+LINES_PER_TURN: Final = 32
 UNSENT_LIMIT: Final = 64 * 1024 * 1024
 LAST_LINE_CHARS: Final = 300
 _SHOWN: Final = 200
@@ -56,6 +60,8 @@ class Channel(Generic[M]):
         self._clock = clock
         self._splitter = framing.LineSplitter()
         self._bad: deque[float] = deque(maxlen=BAD_LINES)
+        self._lines: deque[bytes] = deque()
+        self._turn: asyncio.Handle | None = None
         self._broken = False
         self._strays = 0
         self._errors = bytearray()
@@ -95,13 +101,31 @@ class Channel(Generic[M]):
         except framing.LineTooLong as error:
             self._break(str(error))
             return
-        for line in lines:
-            try:
-                message = self._decode(line)
-            except framing.DECODE_ERRORS as error:
-                self._bad_line(line, error)
-            else:
-                self._hand_over(message)
+        self._lines.extend(lines)
+        if self._turn is None:
+            self._take_lines()
+
+    def _take_lines(self) -> None:
+        """As many lines as one turn of the loop may take; the process waits with more until these are taken."""
+        had_more, self._turn = self._turn is not None, None
+        for _ in range(LINES_PER_TURN):
+            if not self._lines:  # none are left, or it was found out meanwhile that it breaks the rules
+                break
+            self._take(self._lines.popleft())
+        if self._lines:
+            if self._child is not None:
+                self._child.pause_reading()
+            self._turn = asyncio.get_running_loop().call_soon(self._take_lines)
+        elif had_more and self._child is not None:
+            self._child.resume_reading()
+
+    def _take(self, line: bytes) -> None:
+        try:
+            message = self._decode(line)
+        except framing.DECODE_ERRORS as error:
+            self._bad_line(line, error)
+        else:
+            self._hand_over(message)
 
     def _hand_over(self, message: M) -> None:
         try:
@@ -127,6 +151,7 @@ class Channel(Generic[M]):
     def _break(self, why: str) -> None:
         if not self._broken:
             self._broken = True
+            self._lines.clear()
             self._owner.broken(why)
 
     def errors(self, data: bytes) -> None:
@@ -136,7 +161,11 @@ class Channel(Generic[M]):
         del self._errors[:-TAIL_BYTES]
 
     def exited(self, returncode: int) -> None:
-        """The process has ended. Half a line it may have left is dropped with it."""
+        """The process has ended. What it said is heard to the end; half a line it may have left is dropped with it."""
+        if self._turn is not None:
+            self._turn.cancel()
+        while self._lines:
+            self._take(self._lines.popleft())
         self._broken = True
         self._log.flush()
         if self._strays > 1:

@@ -18,6 +18,7 @@ from typing import Final, Protocol, Self
 
 from waifu_llm.environment.model import Completed
 from waifu_llm.supervision import guardian, orphans, windows_job
+from waifu_llm.supervision.collector import TAIL_BYTES, Collector
 from waifu_llm.supervision.guard import Guard
 from waifu_llm.supervision.screen import Screen
 
@@ -25,7 +26,6 @@ _log = logging.getLogger(__name__)
 
 STEP_S: Final = 2.0
 _READ_BYTES: Final = 8 * 1024
-TAIL_BYTES: Final = 64 * 1024
 _REAP_TRIES: Final = 40
 _REAP_PAUSE_S: Final = 0.05
 _LOOK_INTERVAL_S: Final = 5.0
@@ -62,6 +62,12 @@ class Child(Protocol):
     @property
     def unsent(self) -> int:
         """Bytes that it has not read yet, beyond what the pipe holds."""
+
+    def pause_reading(self) -> None:
+        """Read no more of what it says, so that it waits with it; its end is told all the same."""
+
+    def resume_reading(self) -> None:
+        """Read on."""
 
     def write(self, data: bytes) -> None:
         """Queue bytes for its standard input; never blocks; a dead child ignores them."""
@@ -143,6 +149,21 @@ class _Process(asyncio.SubprocessProtocol):
                 while data := os.read(source.fileno(), TAIL_BYTES):
                     self.pipe_data_received(fd, data)
 
+    def pause_reading(self) -> None:
+        pipe = self._output()
+        if pipe is not None:
+            pipe.pause_reading()
+
+    def resume_reading(self) -> None:
+        pipe = self._output()
+        # Of one that has ended the rest is read at once, by `_drain`.
+        if pipe is not None and self.runs:
+            pipe.resume_reading()
+
+    def _output(self) -> asyncio.ReadTransport | None:
+        pipe = self._transport.get_pipe_transport(1) if self._transport is not None else None
+        return pipe if isinstance(pipe, asyncio.ReadTransport) and not pipe.is_closing() else None
+
     @property
     def runs(self) -> bool:
         return not self._gone.is_set()
@@ -193,43 +214,6 @@ class _Process(asyncio.SubprocessProtocol):
                 os.killpg(self.pid, number)
             elif not self._gone.is_set():
                 os.kill(self.pid, number)
-
-
-class _Collector:
-    """The output of a command that is run to its end."""
-
-    def __init__(self, on_line: Callable[[str], None] | None) -> None:
-        self._on_line = on_line
-        self._partial = b""
-        self.stdout = bytearray()
-        self.tail = bytearray()
-        self.heard = asyncio.Event()
-        self.ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-
-    def output(self, data: bytes) -> None:
-        self.stdout += data
-        self._keep(data)
-
-    def errors(self, data: bytes) -> None:
-        self._keep(data)
-        if self._on_line is not None:
-            *lines, self._partial = (self._partial + data).split(b"\n")
-            for line in lines:
-                self._on_line(line.decode("utf-8", "replace").rstrip("\r"))
-
-    def drawn(self, data: bytes) -> None:
-        """What the user has seen already: kept for the case that it fails."""
-        self._keep(data)
-
-    def _keep(self, data: bytes) -> None:
-        self.heard.set()
-        self.tail += data
-        del self.tail[:-TAIL_BYTES]
-
-    def exited(self, returncode: int) -> None:
-        self.heard.set()
-        if not self.ended.done():
-            self.ended.set_result(returncode)
 
 
 class Processes:
@@ -288,7 +272,7 @@ class Processes:
         nice: int = 0,
     ) -> Completed:
         """Run one command to its end (see `environment.model.Run`)."""
-        collector = _Collector(on_line)
+        collector = Collector(on_line)
         screen = Screen(self._draw, collector.drawn) if on_terminal and self._draw is not None else None
         with contextlib.closing(screen) if screen is not None else contextlib.nullcontext():
             stderr = asyncio.subprocess.PIPE if screen is None else screen.child_end

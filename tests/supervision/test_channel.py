@@ -1,0 +1,117 @@
+"""How much of what a process says is heard in one turn of the loop, and that all of it is, in its order."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from support.fake_process import FakeProcess
+
+from waifu_llm.log import WorkerLog
+from waifu_llm.redaction import Redactor
+from waifu_llm.supervision.channel import LINES_PER_TURN, Channel
+from waifu_worker import wire
+from waifu_worker.framing import decode_from_worker, encode
+from waifu_worker.wire import FromWorker
+
+MANY = 3 * LINES_PER_TURN + 5
+
+
+class Heard:
+    """A channel's owner that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.messages: list[int] = []
+        self.why: list[str] = []
+        self.code: int | None = None
+
+    def received(self, message: FromWorker) -> None:
+        assert isinstance(message, wire.Done)
+        assert self.code is None, "nothing after its end"
+        self.messages.append(message.id)
+
+    def broken(self, why: str) -> None:
+        self.why.append(why)
+
+    def gone(self, returncode: int) -> None:
+        self.code = returncode
+
+
+@pytest.fixture
+def heard() -> Heard:
+    return Heard()
+
+
+@pytest.fixture
+async def channel(heard: Heard, tmp_path: Path) -> Channel[FromWorker]:
+    log = WorkerLog(tmp_path / "fake.log", Redactor())
+    return Channel(heard, log, decode_from_worker, asyncio.get_running_loop().time)
+
+
+@pytest.fixture
+def process(channel: Channel[FromWorker]) -> FakeProcess:
+    process = FakeProcess([], {}, channel)
+    channel.attach(process)
+    return process
+
+
+def lines(count: int, first: int = 0) -> bytes:
+    return b"".join(encode(wire.Done(id=number)) for number in range(first, first + count))
+
+
+async def turns() -> None:
+    """As many turns of the loop as all lines of a test need."""
+    for _ in range(200 // LINES_PER_TURN + 2):
+        await asyncio.sleep(0)
+
+
+async def test_one_turn_takes_so_many_lines_and_the_process_waits_with_more(
+    channel: Channel[FromWorker], heard: Heard, process: FakeProcess
+) -> None:
+    channel.output(lines(MANY))
+    assert heard.messages == list(range(LINES_PER_TURN))
+    assert process.reads == [False]
+    for turn in (2, 3):
+        await asyncio.sleep(0)
+        assert heard.messages == list(range(turn * LINES_PER_TURN))
+    assert True not in process.reads
+    await asyncio.sleep(0)
+    assert heard.messages == list(range(MANY))
+    assert process.reads[-1]
+
+
+async def test_what_comes_meanwhile_is_heard_behind_it(
+    channel: Channel[FromWorker], heard: Heard, process: FakeProcess
+) -> None:
+    channel.output(lines(MANY))
+    channel.output(lines(2, first=MANY))
+    assert len(heard.messages) == LINES_PER_TURN
+    await turns()
+    assert process.reads[-1]
+    assert heard.messages == list(range(MANY + 2))
+
+
+async def test_few_lines_are_heard_at_once_also_before_the_process_is_known(
+    channel: Channel[FromWorker], heard: Heard
+) -> None:
+    channel.output(lines(2))
+    assert heard.messages == [0, 1]
+    channel.output(lines(MANY, first=2))
+    await turns()
+    assert heard.messages == list(range(MANY + 2))
+
+
+async def test_what_it_said_before_its_end_is_heard_before_its_end(
+    channel: Channel[FromWorker], heard: Heard, process: FakeProcess
+) -> None:
+    channel.output(lines(MANY))
+    process.exit(1)
+    assert (heard.messages, heard.code) == (list(range(MANY)), 1)
+    await asyncio.sleep(0)
+    assert len(heard.messages) == MANY
+
+
+@pytest.mark.usefixtures("process")
+async def test_of_one_that_breaks_the_rules_no_more_is_heard(channel: Channel[FromWorker], heard: Heard) -> None:
+    channel.output(b"garbage\n" * 200 + lines(2))
+    await turns()
+    assert (heard.messages, len(heard.why)) == ([], 1)
