@@ -11,10 +11,13 @@ from support.command_line import PROGRAM
 LISTENS = "waifu-llm listens at "
 # Needed rarely, or only once clients and workers are there.
 LATE = {
-    "ctypes", "difflib", "filelock", "psutil", "sysconfig", "tomllib", "uv", "http.client", "urllib.request",
+    "difflib", "filelock", "tomllib", "uv", "http.client", "urllib.request",
     "waifu_client.client", "waifu_client.connection", "websockets.asyncio.client", "websockets.client",
     "waifu_llm.cli.chat_command", "waifu_llm.cli.environments", "waifu_llm.config.example",
+    "waifu_llm.environment.build", "waifu_llm.environment.verify",
 }  # fmt: skip
+if sys.platform == "linux":  # elsewhere the standard library needs some of them, or the system tells nothing without
+    LATE |= {"ctypes", "psutil", "sysconfig"}
 OURS = ("waifu_llm.", "waifu_worker.", "waifu_client.")
 OLDER = (
     "waifu_llm.requests",

@@ -20,7 +20,7 @@ from waifu_llm.environment.stamp import STAMP_FILE, Basis, Stamp
 from waifu_llm.environment.startup import fingerprint, refuse_startup_code
 from waifu_llm.environment.thread import Halt, in_thread
 from waifu_llm.environment.uv_output import UvProgress, disk_is_full, failure, last_line, sentence
-from waifu_llm.environment.verify import site_packages, verify
+from waifu_llm.environment.verify import interpreter_identity, site_packages, verify
 from waifu_llm.errors import InstallFailed
 from waifu_llm.paths import Home
 from waifu_worker.wire import MAGIC, WIRE_VERSION, Ready
@@ -252,12 +252,6 @@ def _stamp(manifest: Manifest, basis: Basis, uv_version: str, packages: tuple[st
         identity=interpreter_identity(Path(base)),
         packages=packages,
     )
-
-
-def interpreter_identity(python: Path) -> tuple[int, int]:
-    """Size and time of the binary behind a python: the same ones mean that nobody changed it. Raises: OSError."""
-    info = python.stat()
-    return info.st_size, info.st_mtime_ns
 
 
 def _finish(building: Path, final: Path, stamp: Stamp, halt: Halt) -> None:

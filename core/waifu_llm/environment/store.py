@@ -4,13 +4,13 @@ import asyncio
 import logging
 import sys
 from collections.abc import Callable, Coroutine, Iterable, Mapping
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from waifu_llm.catalog import Manifest
 from waifu_llm.config import UvSettings
 from waifu_llm.environment import folders, stamp, uv
-from waifu_llm.environment.build import Builder, interpreter_identity
 from waifu_llm.environment.model import (
     BuildProgress,
     Environment,
@@ -25,9 +25,11 @@ from waifu_llm.environment.model import (
 from waifu_llm.environment.seed import Seed, seed_digests
 from waifu_llm.environment.sharing import Flight, is_held, locked, try_lock
 from waifu_llm.environment.thread import in_thread
-from waifu_llm.environment.verify import missing_file
 from waifu_llm.errors import Closing, InstallFailed
 from waifu_llm.paths import Home
+
+if TYPE_CHECKING:
+    from waifu_llm.environment.build import Builder
 
 _log = logging.getLogger(__name__)
 
@@ -45,7 +47,7 @@ class EnvironmentStore:
         self, home: Home, uv: UvSettings, run: Run, environ: Mapping[str, str], build_silence_s: float
     ) -> None:
         self._home = home
-        self._builder = Builder(home, uv, run, environ, build_silence_s)
+        self._building = home, uv, run, environ, build_silence_s
         self._closing = False
         self._tasks: set[asyncio.Task[Any]] = set()
         self._flights: dict[Path, Flight] = {}
@@ -53,6 +55,12 @@ class EnvironmentStore:
         self._proven: set[Path] = set()
         self._seeds: dict[str, tuple[Seed, Path]] = {}
         self._bases: dict[Path, tuple[tuple[int, int], stamp.Basis]] = {}
+
+    @cached_property
+    def _builder(self) -> "Builder":
+        from waifu_llm.environment.build import Builder  # late, as what looks at files: the module listens before
+
+        return Builder(*self._building)
 
     def start(self) -> None:
         """Sweep, in the background, what earlier modules left; and say in the log where there is no uv."""
@@ -305,6 +313,8 @@ def _health(name: str, folder: Path, basis: stamp.Basis) -> str | None:
 
 def _is_same_interpreter(folder: Path) -> bool:
     """Whether the binary behind its python is the one that ran when it was built; then it need not be run again."""
+    from waifu_llm.environment.verify import interpreter_identity
+
     try:
         recorded = stamp.recorded((folder / stamp.STAMP_FILE).read_bytes())
         return recorded.identity == interpreter_identity(uv.python_of(folder, sys.platform))
@@ -314,6 +324,8 @@ def _is_same_interpreter(folder: Path) -> bool:
 
 def _missing(folder: Path) -> str | None:
     """A file of a finished environment that is gone, or cannot be looked for."""
+    from waifu_llm.environment.verify import missing_file
+
     try:
         return missing_file(folder, stamp.recorded((folder / stamp.STAMP_FILE).read_bytes()).packages)
     except (OSError, ValueError):

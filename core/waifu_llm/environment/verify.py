@@ -59,6 +59,12 @@ def site_packages(folder: Path) -> Path:
     return folder / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
 
 
+def interpreter_identity(python: Path) -> tuple[int, int]:
+    """Size and time of the binary behind a python: the same ones mean that nobody changed it. Raises: OSError."""
+    info = python.stat()
+    return info.st_size, info.st_mtime_ns
+
+
 def _recorded(site: Path, package: str) -> Iterator[tuple[str, str]]:
     """Path and digest of each file of a package."""
     with (site / f"{package}{_INFO}" / "RECORD").open(newline="", encoding="utf-8") as lines:
