@@ -1,6 +1,6 @@
 """Two hundred requests more leave nothing more: no object, no block of memory, nothing that waits to be collected.
 
-Counted in-process; that memory stays flat over a million chunks is shown by `scripts/load.py --flat`.
+Counted in-process; that memory stays flat over a million chunks is shown by `scripts/flat_memory.py`.
 """
 
 import asyncio

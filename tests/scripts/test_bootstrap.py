@@ -10,7 +10,7 @@ import pytest
 from support.waiting import WAIT_S
 
 ROOT = Path(__file__).resolve().parents[2]
-SCRIPTS = ("demo.py", "test.py", "chaos.py", "load.py", "fuzz.py")
+SCRIPTS = ("demo.py", "test.py", "chaos.py", "load.py", "flat_memory.py", "fuzz.py")
 # Runs a script as if this Python had been packaged or made otherwise.
 AS_IF = "import runpy, sys; {change}; sys.argv = [sys.argv[1]]; runpy.run_path(sys.argv[0], run_name='__main__')"
 
