@@ -10,6 +10,7 @@ from support.fake_process import FakeProcess
 from support.pool_bench import Bench, MakeBench, RecordingSink, job
 from support.waiting import bounded
 
+from waifu_llm.catalog import KeyNeed
 from waifu_llm.config import LimitSettings
 from waifu_llm.errors import Busy, ModuleError
 from waifu_llm.supervision.jobs import Generation, Loaded
@@ -121,7 +122,26 @@ class Life:
                 worker.step()
 
     def at_rest(self, pool: Pool) -> bool:
-        return not (self.loads or pool._runs) and pool._holdings.at_rest
+        return not (self.loads or pool._runs or pool._prewarming._tasks) and pool._holdings.at_rest
+
+    async def live(self) -> None:
+        """Many steps, then an end to all that goes on."""
+        pool = self.bench.pool
+        for _ in range(STEPS):
+            self.step()
+            for _ in range(self.chance.randrange(4)):
+                await asyncio.sleep(0)
+        self.release()
+        async with bounded():
+            while not self.at_rest(pool):
+                self.work()
+                await asyncio.sleep(0)
+                self.release()
+            await asyncio.gather(*self.unloads)
+
+    def release(self) -> None:
+        for connection in range(4):
+            self.bench.pool.release(connection)
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -132,19 +152,7 @@ async def test_whatever_happens_in_whatever_order_each_end_comes_once_and_nothin
     asyncio.get_running_loop().set_exception_handler(lambda _, what: told.append(what))
     bench = make_bench(limits=LimitSettings(running=3, queued=6), crashes=1000, idle_s=0.0, cancel_s=3600.0)
     life, pool = Life(bench, random.Random(seed)), bench.pool
-    for _ in range(STEPS):
-        life.step()
-        for _ in range(life.chance.randrange(4)):
-            await asyncio.sleep(0)
-    for connection in range(4):
-        pool.release(connection)
-    async with bounded():
-        while not life.at_rest(pool):
-            life.work()
-            await asyncio.sleep(0)
-            for connection in range(4):
-                pool.release(connection)
-        await asyncio.gather(*life.unloads)
+    await life.live()
     for _, sink in life.running:
         assert len(sink.endings) == (0 if sink in life.cancelled else 1)
     assert (pool._admission.running, pool._admission.queued, pool._admission.memory) == (0, 0, 0)
@@ -154,4 +162,27 @@ async def test_whatever_happens_in_whatever_order_each_end_comes_once_and_nothin
     assert [worker for worker in life.workers if not worker.process.ended] == []
     await pool.close()
     gc.collect()
+    assert told == []
+
+
+@pytest.mark.parametrize("need", [KeyNeed.OPTIONAL, KeyNeed.REQUIRED])
+@pytest.mark.parametrize("seed", range(20))
+async def test_with_prewarming_nothing_is_left_but_what_was_prewarmed(
+    make_bench: MakeBench, seed: int, need: KeyNeed
+) -> None:
+    told: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, what: told.append(what))
+    limits = LimitSettings(running=3, queued=6, workers=1 + seed % 3)
+    bench = make_bench(limits=limits, crashes=1000, idle_s=0.0, cancel_s=3600.0, prewarm=("fake",), key=need)
+    life, pool = Life(bench, random.Random(seed)), bench.pool
+    pool.prewarm()
+    asyncio.get_running_loop().call_later(0.01, pool.prewarm)
+    await life.live()
+    assert (pool._admission.running, pool._admission.queued, pool._admission.memory) == (0, 0, 0)
+    assert all(context.kept or context is pool.last_loaded for context in pool._holdings.contexts)
+    assert all(context.running == 0 and not context.in_use for context in pool._holdings.contexts)
+    assert len([worker for worker in life.workers if not worker.process.ended]) <= limits.workers
+    await pool.close()
+    gc.collect()
+    assert [worker for worker in life.workers if not worker.process.ended] == []
     assert told == []

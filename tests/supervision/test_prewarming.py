@@ -116,6 +116,16 @@ async def test_a_load_may_come_while_the_worker_is_still_being_started(make_benc
     assert bench.spawn.count == 1
 
 
+async def test_where_a_client_was_quicker_no_worker_is_started(make_bench: MakeBench) -> None:
+    bench = make_bench(prewarm=WARM, key=KeyNeed.REQUIRED)
+    task = asyncio.ensure_future(load(bench, api_key="canary-key"))
+    await bench.spawn.loaded()
+    await task
+    bench.pool.prewarm()
+    await at_rest(bench)
+    assert bench.spawn.count == 1
+
+
 async def test_the_worker_belongs_to_the_first_load_alone(make_bench: MakeBench) -> None:
     bench = make_bench(prewarm=WARM, key=KeyNeed.REQUIRED)
     bench.pool.prewarm()

@@ -147,6 +147,8 @@ class Pool:
         try:
             plan = await self._plan(manifest, LoadFields(provider, None, None, {}))
         except MissingKey as error:
+            if any(other.manifest.name == provider for other in self._holdings.supervisors):
+                return  # a client was quicker
             await self._holdings.start_spare(provider, self._supervisor(manifest))
             _log.info("the worker of %s is started, for a load that brings a key: %s", provider, error.message)
             return
