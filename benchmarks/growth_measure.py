@@ -16,7 +16,7 @@ from benchmarks.children import cpu_s, resident_bytes
 from benchmarks.growth_record import OURS, GrowthRecord, Role, Sweep, cpu_name
 from benchmarks.load_generator import Client, Generation, clients
 from benchmarks.measured import Side
-from benchmarks.pacing import paced
+from benchmarks.pacing import Paced, paced
 from benchmarks.subject import API_KEY, PROVIDER, Subject, served
 from benchmarks.summary import percentile
 
@@ -24,7 +24,6 @@ SIDES: Final = (Side.PRODUCT, Side.LIMIT)
 _WARM_UP: Final = Wanted(n=20)
 _SETTLE_S: Final = 0.3
 _SAMPLE_S: Final = 0.1
-_BUSIEST_S: Final = 1.0
 # A guest's time is counted as its host's too.
 _NOT_BUSY: Final = frozenset({"idle", "iowait", "guest", "guest_nice"})
 
@@ -167,13 +166,7 @@ class _Growth:
                         rate=sizes.paced_rate,
                         seconds=sizes.paced_s,
                     )
-                late, hop = ([getattr(found, name) for found in once.arrivals] for name in ("late_ms", "hop_ms"))
-                values = {
-                    f"{side}.hop_p50_ms": percentile(hop, 0.5),
-                    f"{side}.hop_p99_ms": percentile(hop, 0.99),
-                    f"{side}.late_p99_ms": percentile(late, 0.99),
-                }
-                self._record.add(Sweep.PACED, count, values | _shares(busiest(samples), side))
+                self._record.add(Sweep.PACED, count, _paced_values(once, samples, side))
                 self._record.blame(once.faults)
 
     async def workers(self) -> None:
@@ -248,6 +241,23 @@ class _Growth:
         return _Asked(seconds, shares, generations)
 
 
+def _paced_values(once: Paced, samples: "Samples", side: str) -> dict[str, float]:
+    """As they are kept; none where the machine was so busy that not all streams ran at any one time."""
+    if not once.arrivals:
+        return {}
+    hop = [arrival.hop_ms for arrival in once.arrivals]
+    late = [arrival.late_ms for arrival in once.arrivals]
+    sent = [arrival.sent_us / 1e6 for arrival in once.arrivals]
+    return {
+        f"{side}.us.{Role.CORE}": once.core_us,
+        f"{side}.us.{Role.WORKER}": once.worker_us,
+        f"{side}.hop_p50_ms": percentile(hop, 0.5),
+        f"{side}.hop_p99_ms": percentile(hop, 0.99),
+        f"{side}.late_p99_ms": percentile(late, 0.99),
+        **_shares(between(samples, min(sent), max(sent)), side),
+    }
+
+
 def _shares(shares: Mapping[Role, float], side: str) -> dict[str, float]:
     return {cpu_name(role, side): share for role, share in shares.items()}
 
@@ -292,13 +302,10 @@ async def _sampled(subject: Subject) -> AsyncIterator[Samples]:
             await sampling
 
 
-def busiest(samples: Samples) -> dict[Role, float]:
-    """Cores that each role used in the second in which all of them together used most; empty where none is so long."""
-    best: dict[Role, float] = {}
-    for number, (begin, before) in enumerate(samples):
-        later = next(((end, after) for end, after in samples[number:] if end - begin >= _BUSIEST_S), None)
-        if later is not None:
-            end, after = later
-            shares = {role: (after[role] - before[role]) / (end - begin) for role in after}
-            best = max(best, shares, key=lambda found: sum(found.values()))
-    return best
+def between(samples: Samples, begin_s: float, end_s: float) -> dict[Role, float]:
+    """Cores that each role used from one moment of CLOCK_MONOTONIC to another; empty without two samples within."""
+    within = [sample for sample in samples if begin_s <= sample[0] <= end_s]
+    if len(within) < 2:
+        return {}
+    (begin, before), (end, after) = within[0], within[-1]
+    return {role: (after[role] - before[role]) / (end - begin) for role in after}

@@ -24,8 +24,8 @@ _COLUMNS: Final[dict[Sweep, tuple[tuple[str, str], ...]]] = {
         ("hop p99, ms", "product.hop_p99_ms"),
         ("of the bare chain", "limit.hop_p99_ms"),
         ("late p99, ms", "product.late_p99_ms"),
-        ("module, cores", "product.cpu.module"),
-        ("worker, cores", "product.cpu.worker"),
+        ("module, µs", "product.us.module"),
+        ("worker, µs", "product.us.worker"),
         ("others, cores", "product.cpu.others"),
     ),
     Sweep.WORKERS: (
@@ -186,9 +186,9 @@ def _costs(growth: GrowthRecord) -> Iterator[tuple[str, str, str]]:
         if flood is not None:
             yield f"chunk in a flood, {role}", f"{number(flood)} µs", f"{number(1e6 / flood)} chunks/s"
     for role in (Role.CORE, Role.WORKER):
-        each = _paced_us(growth, role)
+        each = _first(growth, Sweep.PACED, f"product.us.{role}")
         if each is not None:
-            room = f"{number(1e6 / each)} chunks/s: {number(1e6 / each / 20)} streams of 20/s"
+            room = f"{number(1e6 / each)} chunks/s"
             yield f"chunk at a model's pace, {role}", f"{number(each)} µs", room
     connection = _last(growth, Sweep.CONNECTIONS, "connection_kb")
     if connection is not None:
@@ -209,6 +209,12 @@ def _middle(growth: GrowthRecord, sweep: Sweep, name: str) -> float | None:
     return summarize(found).median if found else None
 
 
+def _first(growth: GrowthRecord, sweep: Sweep, name: str) -> float | None:
+    """At the smallest size, where nothing is joined yet."""
+    found = [step.spread(name).median for step in growth.sweeps.get(sweep, []) if step.has(name)]
+    return found[0] if found else None
+
+
 def _last(growth: GrowthRecord, sweep: Sweep, name: str) -> float | None:
     """At the largest size."""
     found = [step.spread(name).median for step in growth.sweeps.get(sweep, []) if step.has(name)]
@@ -217,10 +223,3 @@ def _last(growth: GrowthRecord, sweep: Sweep, name: str) -> float | None:
 
 def _size(growth: GrowthRecord, sweep: Sweep) -> int:
     return growth.sweeps[sweep][-1].at if growth.sweeps.get(sweep) else 0
-
-
-def _paced_us(growth: GrowthRecord, role: Role) -> float | None:
-    """At the largest number of streams, where what a process does besides counts least."""
-    share, streams = _last(growth, Sweep.PACED, f"product.cpu.{role}"), _size(growth, Sweep.PACED)
-    rate = float(growth.facts.get("paced_rate", 0))
-    return share / (streams * rate) * 1e6 if share and rate else None

@@ -145,7 +145,7 @@ def _per_chunk(steps: Iterable[Step], across: str) -> Panel:
 def _cores(record: GrowthRecord, steps: Iterable[Step], across: str) -> Panel:
     lines = [Line(role, role, _points(steps, cpu_name(role))) for role in Role]
     level = (f"the machine's {record.cores} cores", float(record.cores))
-    return Panel("CPU in the busiest second", across, "cores used", (*_present(lines), *_sum(lines)), level=level)
+    return Panel("CPU while all of them ran", across, "cores used", (*_present(lines), *_sum(lines)), level=level)
 
 
 def _sum(lines: Iterable[Line]) -> Iterator[Line]:

@@ -68,7 +68,7 @@ def draw(record: Path, folder: Path) -> None:
     subprocess.run([str(part) for part in (*argv, *program)], env=env, stdin=subprocess.DEVNULL, check=True)
 
 
-def machine(sizes: GrowthSizes) -> Mapping[str, Any]:
+def machine() -> Mapping[str, Any]:
     """What a reader of the figures must know of the machine, and no more of it."""
     found = facts()
     return {
@@ -76,7 +76,6 @@ def machine(sizes: GrowthSizes) -> Mapping[str, Any]:
         "cores": os.cpu_count() or 1,
         "system": platform.system(),
         "versions": found["versions"],
-        "paced_rate": sizes.paced_rate,
     }
 
 
@@ -112,7 +111,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         growth = GrowthRecord.read(GROWTH)
     else:
         sizes = SHORT if asked.short else FULL
-        growth = GrowthRecord(machine(sizes))
+        growth = GrowthRecord(machine())
         rounds = asked.rounds or (1 if asked.short else ROUNDS)
         begun = time.monotonic()
         asyncio.run(measure(sizes, rounds, growth))

@@ -5,7 +5,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from benchmarks.growth_measure import busiest
+from benchmarks.growth_measure import between
 from benchmarks.growth_page import markdown, number, page, spread
 from benchmarks.growth_panels import plots
 from benchmarks.growth_program import TEMPLATE
@@ -14,7 +14,7 @@ from benchmarks.measured import FULL, Side
 from benchmarks.record import Record
 from benchmarks.summary import Summary
 
-FACTS = {"processor": "a processor", "cores": 2, "system": "Linux", "versions": {"python": "3.11"}, "paced_rate": 20}
+FACTS = {"processor": "a processor", "cores": 2, "system": "Linux", "versions": {"python": "3.11"}}
 
 
 def growth() -> GrowthRecord:
@@ -27,7 +27,7 @@ def growth() -> GrowthRecord:
             made.add(Sweep.STREAMS, size, {"product.chunks_per_s": 300_000 * better, **shares, **us})
             made.add(Sweep.WORKERS, size, {"product.chunks_per_s": 300_000.0, "workers_mb": 40.0 * size, **shares})
             made.add(Sweep.MODULES, size, {"product.chunks_per_s": 300_000.0, **shares})
-            made.add(Sweep.PACED, size, {"product.late_p99_ms": 3.0, "product.hop_p50_ms": 0.5, **shares})
+            made.add(Sweep.PACED, size, {"product.late_p99_ms": 3.0, "product.us.module": 20.0, **shares})
             made.add(Sweep.PROMPTS, size * 1000, {"ack_ms": 0.2, "first_ms": 1.0, "cpu_ms.module": 0.5, **shares})
         made.add(Sweep.CONNECTIONS, 1, {"core_mb": 30.0, "answer_ms": 0.5})
         made.add(Sweep.CONNECTIONS, 1900, {"core_mb": 50.0, "connection_kb": 10.5, "answer_ms": 0.5})
@@ -82,13 +82,13 @@ def test_what_a_step_is_bound_by_is_a_full_core_or_all_of_them(
     assert bound(shares, 2, processes) == said
 
 
-def test_the_busiest_second_is_the_one_in_which_all_together_used_most() -> None:
+def test_cores_are_counted_between_the_first_and_the_last_sample_within_a_time() -> None:
     samples = [
         (at, {Role.CORE: core, Role.WORKER: worker})
-        for at, core, worker in [(0.0, 0.0, 0.0), (0.5, 0.1, 0.1), (1.0, 0.6, 0.5), (1.5, 0.9, 0.8), (2.5, 0.9, 0.8)]
+        for at, core, worker in [(0.0, 0.0, 0.0), (0.5, 0.5, 0.5), (1.0, 0.6, 0.5), (1.5, 0.9, 0.8), (2.5, 1.9, 1.8)]
     ]
-    assert busiest(samples) == {Role.CORE: pytest.approx(0.8), Role.WORKER: pytest.approx(0.7)}
-    assert busiest(samples[:2]) == {}
+    assert between(samples, 0.4, 1.6) == {Role.CORE: pytest.approx(0.4), Role.WORKER: pytest.approx(0.3)}
+    assert between(samples, 0.6, 1.4) == {}
 
 
 def test_every_sweep_that_was_measured_has_a_plot_with_lines_of_what_was_found() -> None:
@@ -114,7 +114,7 @@ def test_a_page_fills_in_every_name_of_its_template() -> None:
     assert "| acknowledgement, p50 | ms |  | 0.10 |  |  |  |" in text
     assert "| 10 | 315k (300k-330k) | 2.00 | 2.00 | 2.00 | 2.00 | the machine's cores |" in text
     assert "| idle connection | 10.5 KB of the module |  |" in text
-    assert "| chunk at a model's pace, module | 2000 µs | 500 chunks/s: 25.0 streams of 20/s |" in text
+    assert "| chunk at a model's pace, module | 20.0 µs | 50k chunks/s |" in text
     assert "Commit 0123456789ab," in text
     assert re.search(r"\| chunks, 1 stream \| relay: [^|]* \| 400k chunks/s \| 0.25 \|", text)
 
