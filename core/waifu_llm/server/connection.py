@@ -45,8 +45,9 @@ from waifu_llm.supervision.jobs import Ending, Generation, LoadProgress, PoolInt
 # Published clients give up on a model list after 1 s; the pool answers within 0.8 s, this only guards the promise.
 MODELS_S: Final = 0.95
 _LATE: Final = Failure(ErrorCode.TIMEOUT, "the model list did not come in time; ask again", Reason.PROVIDER_TIMEOUT)
-# A client that sends without pause must not keep the loop from the others.
-_READ_IN_ONE_GO: Final = 32
+# A client that sends without pause must not keep the loop from the others, nor ask faster than a turn of the loop hears
+# answers (`channel.LINES_PER_TURN`): all its requests would lie in memory at once, which collections of garbage walk.
+_READ_IN_ONE_GO: Final = 8
 _READ_FOR_S: Final = 0.002
 _TOO_BIG: Final = 1009
 
