@@ -22,7 +22,7 @@ _HUES: Final = {
     "worker": ("#d55e00", "^"),
     "service": ("#777777", "v"),
     "clients": ("#cc79a7", "P"),
-    "others": ("#f0e442", "h"),
+    "others": ("#8f7f00", "h"),
     "late": ("#e69f00", "X"),
     "sum": ("#000000", "."),
 }
