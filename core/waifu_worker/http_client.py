@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeAlias
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -31,12 +31,17 @@ CONNECT_S: Final = 10.0
 ERROR_BODY_S: Final = 5.0
 ERROR_BODY_BYTES: Final = 64 * 1024
 ANSWER_BYTES: Final = 8 * 1024 * 1024
-# Longer than the pauses of a conversation: a new TLS connection costs as much as the first words.
-_KEEP_ALIVE_S: Final = 60.0
+# Longer than the pauses of a conversation: a new TLS connection costs as much as the first words. What lies between
+# here and there forgets a silent connection sooner, so it is probed meanwhile, and one that died is not used again.
+_KEEP_ALIVE_S: Final = 300.0
+_PROBES: Final = {"TCP_KEEPIDLE": 30, "TCP_KEEPALIVE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
 # What is kept of one response before its service has to wait, twice over. Small ones keep a flood fair to its
 # neighbours, and aiohttp 3.14 asks to read on once per HTTP chunk while less than this waits: 0.5 us per chunk.
 _READ_AHEAD_BYTES: Final = 16 * 1024
 _DRAIN_S: Final = 0.05
+
+
+_AddressInfo: TypeAlias = tuple[int, int, int, str, tuple[Any, ...]]
 
 
 class Body(Protocol):
@@ -144,7 +149,7 @@ class HttpClient:
                 limit=0,
                 keepalive_timeout=_KEEP_ALIVE_S,
                 # A proxy is where the user put it, and looks names up by itself.
-                socket_factory=_checked_socket if proxy is None else None,
+                socket_factory=_checked_socket if proxy is None else _probed_socket,
             ),
             timeout=library.ClientTimeout(total=None, sock_connect=CONNECT_S),
             read_bufsize=_READ_AHEAD_BYTES,
@@ -283,12 +288,24 @@ class _NeverAProvider(OSError):
     """An address that nothing is sent to."""
 
 
-def _checked_socket(info: tuple[int, int, int, str, tuple[Any, ...]]) -> socket.socket:
+def _checked_socket(info: _AddressInfo) -> socket.socket:
     """A socket for what `getaddrinfo` found: looked at here, whatever the name led to a moment ago."""
-    family, kind, protocol, _, place = info
-    if leads_nowhere_good(place[0]):
+    if leads_nowhere_good(info[4][0]):
         raise _NeverAProvider("a link-local or metadata address")
-    return socket.socket(family, kind, protocol)
+    return _probed_socket(info)
+
+
+def _probed_socket(info: _AddressInfo) -> socket.socket:
+    """A socket whose connection the system looks after while it is idle."""
+    family, kind, protocol, _, _ = info
+    made = socket.socket(family, kind, protocol)
+    with suppress(OSError):
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        # Each system has some of these.
+        for name, value in _PROBES.items():
+            if hasattr(socket, name):
+                made.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+    return made
 
 
 async def _note_reuse(_session: object, context: SimpleNamespace, _details: object) -> None:

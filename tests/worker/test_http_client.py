@@ -156,3 +156,21 @@ async def test_of_a_flood_no_more_is_read_ahead_than_is_good_for_its_neighbours(
             reads.append(len(data))
     assert sum(reads) == 3 + 32 * 20_000
     assert max(reads) <= 64 * 1024
+
+
+@pytest.mark.parametrize("by_proxy", [False, True])
+async def test_a_connection_is_looked_after_while_nobody_talks(by_proxy: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with two_parts(b"") as (direct, _, _, seen):
+        monkeypatch.setenv("http_proxy", direct.upstream.base_url)
+        by_way = HttpClient(aiohttp, Upstream("Acme", "http://acme.example"), {})
+        response = await (by_way if by_proxy else direct).stream("/chat", {})
+        assert isinstance(response, aiohttp.ClientResponse)
+        assert response.connection is not None
+        assert response.connection.transport is not None
+        connected = response.connection.transport.get_extra_info("socket")
+        assert connected.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        if hasattr(socket, "TCP_KEEPIDLE"):
+            assert connected.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 30
+        response.close()
+        await by_way.close()
+    assert seen == [0]
