@@ -12,6 +12,7 @@ import psutil
 import pytest
 from support.waiting import wait_until
 
+from waifu_llm import runfile
 from waifu_llm.paths import Home
 from waifu_llm.runfile import remove_run_file, running_modules, write_run_file
 
@@ -45,6 +46,17 @@ def test_a_module_that_says_where_it_listens_is_found(place: Home) -> None:
     if sys.platform != "win32":
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
         assert stat.S_IMODE(place.run.stat().st_mode) == 0o700
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere psutil alone is asked")
+def test_what_linux_tells_is_what_psutil_tells(sleeper: subprocess.Popen[bytes]) -> None:
+    for pid in (os.getpid(), sleeper.pid, os.getppid()):
+        assert runfile._started(pid) == pytest.approx(runfile._started_by_psutil(pid))
+    sleeper.kill()
+    wait_until(lambda: psutil.Process(sleeper.pid).status() == psutil.STATUS_ZOMBIE, "the sleeper is dead")
+    assert runfile._started(sleeper.pid) is runfile._started_by_psutil(sleeper.pid) is None
+    sleeper.wait()
+    assert runfile._started(sleeper.pid) is runfile._started_by_psutil(sleeper.pid) is None
 
 
 def test_a_module_that_has_left_is_not_found(place: Home) -> None:

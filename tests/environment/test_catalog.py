@@ -1,5 +1,6 @@
 """The workers and gateways there are."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -118,6 +119,33 @@ def test_a_broken_manifest_fails_only_whoever_asks_for_it(tmp_path: Path) -> Non
     for look_up in (catalog.find, catalog.worker):
         with pytest.raises(BrokenManifest):
             look_up("bad")
+
+
+def test_a_manifest_is_read_when_somebody_asks_for_it(tmp_path: Path) -> None:
+    folder(tmp_path, "first")
+    later = folder(tmp_path, "later")
+    catalog = Catalog.read((tmp_path,))
+    (later / "pyproject.toml").write_text("")
+    assert catalog.worker("first").name == "first"
+    assert catalog.has("worker", "first")
+    assert not catalog.has("gateway", "first")
+    assert not catalog.is_broken("first")
+    assert catalog.is_broken("later")
+    assert not catalog.has("worker", "later")
+    folder(tmp_path, "new")
+    assert [manifest.name for manifest in catalog.all()] == ["first"], "what there is was looked for once"
+
+
+def test_what_threads_ask_for_at_once_is_there_for_each(tmp_path: Path) -> None:
+    names = [f"worker{number}" for number in range(20)]
+    for name in names:
+        folder(tmp_path, name)
+    for _ in range(10):
+        catalog = Catalog.read((tmp_path,))
+        with ThreadPoolExecutor(8) as pool:
+            whole = pool.submit(catalog.read_all)
+            assert [manifest.name for manifest in pool.map(catalog.worker, names)] == names
+            whole.result()
 
 
 def test_an_empty_catalog_says_so() -> None:
