@@ -14,9 +14,9 @@ from waifu_llm.environment.stamp import STAMP_FILE
 _FOLDER: Final = "COMPILE_FOLDER"
 _STAMP: Final = "COMPILE_STAMP"
 
-PROGRAM: Final = f"""\
+PROGRAM: Final = """\
 import compileall, os, sys
-site, stamp = os.environ["{_FOLDER}"], os.environ["{_STAMP}"]
+site, stamp = os.environ["COMPILE_FOLDER"], os.environ["COMPILE_STAMP"]
 top = site
 if os.name == "posix":
     os.chdir(site)
