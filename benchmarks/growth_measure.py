@@ -259,7 +259,8 @@ def _paced_values(once: Paced, samples: "Samples", side: str) -> dict[str, float
 
 
 def _shares(shares: Mapping[Role, float], side: str) -> dict[str, float]:
-    return {cpu_name(role, side): share for role, share in shares.items()}
+    # What is left for others is the small difference of clocks that tick each on its own.
+    return {cpu_name(role, side): max(0.0, share) for role, share in shares.items()}
 
 
 def _ms(asked: _Asked, moment: str) -> float:

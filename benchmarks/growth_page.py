@@ -6,7 +6,7 @@ from typing import Final
 
 from benchmarks.figures import Figure, figures, shown
 from benchmarks.growth_panels import Plot, plots
-from benchmarks.growth_record import OURS, GrowthRecord, Role, Step, Sweep, bound
+from benchmarks.growth_record import OURS, GrowthRecord, Role, Step, Sweep, bound, cpu_name
 from benchmarks.measured import Side
 from benchmarks.record import Record
 from benchmarks.summary import Summary, ratios, summarize
@@ -47,8 +47,8 @@ _COLUMNS: Final[dict[Sweep, tuple[tuple[str, str], ...]]] = {
 }
 _TARGETS: Final = (
     "Commit {commit}, {processor} with {cores} cores; medians of {rounds} rounds with minimum and maximum, {bad} wrong "
-    "answers. Ratio: waifu-llm to the limit, the median of the rounds' own ratios; for rates more is better, for all "
-    "else less. A target with two halves is met by either."
+    "answers{meanwhile}. Ratio: waifu-llm to the limit, the median of the rounds' own ratios; for rates more is "
+    "better, for all else less. A target with two halves is met by either."
 )
 _HEADS: Final = {
     Sweep.CONNECTIONS: "connections",
@@ -101,7 +101,13 @@ def _machine(growth: GrowthRecord) -> str:
     facts = growth.facts
     versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
     machine = f"{facts['processor']}, {facts['cores']} cores, {facts['system']}"
-    return f"{machine}; {versions}; medians of {growth.rounds} rounds"
+    others = [step.spread(cpu_name(Role.OTHERS)).median for step in _steps(growth) if step.has(cpu_name(Role.OTHERS))]
+    meanwhile = f"; other programs used {number(summarize(others).median)} of the cores meanwhile" if others else ""
+    return f"{machine}; {versions}; medians of {growth.rounds} rounds{meanwhile}"
+
+
+def _steps(growth: GrowthRecord) -> Iterator[Step]:
+    return (step for steps in growth.sweeps.values() for step in steps)
 
 
 def _targets(record: Record | None) -> Iterator[str]:
@@ -118,6 +124,9 @@ def _targets(record: Record | None) -> Iterator[str]:
         cores=machine["cores"],
         rounds=len(record.rounds),
         bad=record.bad,
+        meanwhile=f"; other programs used {machine['others_cores']:g} of the cores meanwhile"
+        if "others_cores" in machine
+        else "",
     )
     head = ("figure", "unit", "target", "waifu-llm", "limit", "ratio", "")
     yield markdown(head, (_target(record, figure, notes) for figure in present))

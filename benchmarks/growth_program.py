@@ -34,6 +34,7 @@ RESULTS: Final = ROOT / "benchmarks" / "results"
 GROWTH: Final = RESULTS / "growth.json"
 TARGETS: Final = RESULTS / "run.json"
 PAGE: Final = ROOT / "docs" / "performance.md"
+_OF_MACHINE: Final = frozenset({"processor", "cores", "others_cores"})
 IMAGES: Final = ROOT / "docs" / "images"
 
 
@@ -81,7 +82,7 @@ def machine() -> Mapping[str, Any]:
 
 def keep(targets: Record) -> None:
     """Put a record of run.py beside the growth's, without what concerns nobody but this machine."""
-    machine = {name: targets.facts["machine"][name] for name in ("processor", "cores")}
+    machine = {name: value for name, value in targets.facts["machine"].items() if name in _OF_MACHINE}
     targets.facts = {**targets.facts, "machine": machine}
     targets.write(TARGETS)
 

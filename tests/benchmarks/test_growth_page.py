@@ -8,13 +8,14 @@ import pytest
 from benchmarks.growth_measure import between
 from benchmarks.growth_page import markdown, number, page, spread
 from benchmarks.growth_panels import plots
-from benchmarks.growth_program import TEMPLATE
+from benchmarks.growth_program import GROWTH, IMAGES, PAGE, TEMPLATE, text_of_page
 from benchmarks.growth_record import GrowthRecord, Role, Sweep, bound, cpu_name
 from benchmarks.measured import FULL, Side
 from benchmarks.record import Record
 from benchmarks.summary import Summary
 
 FACTS = {"processor": "a processor", "cores": 2, "system": "Linux", "versions": {"python": "3.11"}}
+MACHINE = {"processor": "a processor", "cores": 2, "others_cores": 0.3}
 
 
 def growth() -> GrowthRecord:
@@ -35,7 +36,7 @@ def growth() -> GrowthRecord:
 
 
 def targets() -> Record:
-    made = Record({"commit": "0123456789abcdef", "machine": {"processor": "a processor", "cores": 2}}, FULL)
+    made = Record({"commit": "0123456789abcdef", "machine": MACHINE}, FULL)
     made.add(0, Side.PRODUCT, {"throughput.1": 100_000, "latency.plain": 0.6, "latency.ack": 0.1}, Counter())
     made.add(0, Side.LIMIT, {"throughput.1": 120_000, "latency.plain": 0.3}, Counter())
     made.add(0, Side.RELAY, {"throughput.1": 400_000}, Counter())
@@ -108,7 +109,7 @@ def test_every_sweep_that_was_measured_has_a_plot_with_lines_of_what_was_found()
 def test_a_page_fills_in_every_name_of_its_template() -> None:
     text = page(TEMPLATE.read_text("utf-8"), growth(), targets())
     assert "[[" not in text
-    assert "a processor, 2 cores, Linux; python 3.11; medians of 2 rounds" in text
+    assert "a processor, 2 cores, Linux; python 3.11; medians of 2 rounds; other programs used 0.40 of the" in text
     assert "| chunks, 1 stream | chunks/s | ≥ 240k, or 0.7 of the limit | 100k | 120k [1] | 0.83 | met |" in text
     assert "| 0.60 | 0.30 [1] | 2.00 | **not met** |" in text
     assert "| acknowledgement, p50 | ms |  | 0.10 |  |  |  |" in text
@@ -116,6 +117,7 @@ def test_a_page_fills_in_every_name_of_its_template() -> None:
     assert "| idle connection | 10.5 KB of the module |  |" in text
     assert "| chunk at a model's pace, module | 20.0 µs | 50k chunks/s |" in text
     assert "Commit 0123456789ab," in text
+    assert "0 wrong answers; other programs used 0.3 of the cores meanwhile. Ratio" in text
     assert re.search(r"\| chunks, 1 stream \| relay: [^|]* \| 400k chunks/s \| 0.25 \|", text)
 
 
@@ -133,3 +135,10 @@ def test_numbers_have_three_digits_and_a_spread_only_where_there_is_one() -> Non
     assert spread(Summary(2.0, 1.0, 3.0)) == "2.00 (1.00-3.00)"
     assert spread(Summary(2.0, 2.0, 2.001)) == "2.00"
     assert markdown(("a", "b"), [("1", "")]) == "| a | b |\n| --- | --- |\n| 1 |  |"
+
+
+def test_the_page_and_its_plots_are_what_the_records_say() -> None:
+    record = GrowthRecord.read(GROWTH)
+    assert PAGE.read_text("utf-8") == text_of_page(record)
+    assert {file.name for file in IMAGES.glob("growth-*.svg")} == {plot.file for plot in plots(record)}
+    assert not record.bad
