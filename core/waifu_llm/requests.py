@@ -1,7 +1,6 @@
 """Reads one frame into a request, or into what its sender did wrong. Pure; answers nothing, knows no state."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal, TypeAlias
 
 import msgspec
@@ -35,16 +34,14 @@ _NOTHING: Final = (b"null", b'""')
 _OUTSIDE: Final = "content must be a string; images, tool calls and embeddings are outside this protocol"
 
 
-@dataclass(frozen=True, slots=True)
-class Unreadable:
+class Unreadable(msgspec.Struct, frozen=True):
     """A frame that cannot be answered in kind; `request_id` is "" where none could be read."""
 
     request_id: RequestId
     message: str
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
+class Refused(msgspec.Struct, frozen=True):
     """A request of a known type with a missing or wrong field, to be answered in kind.
 
     `provider` is what the frame named, "" where it named none; `stream` says which terminal message a

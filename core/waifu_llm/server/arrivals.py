@@ -3,12 +3,12 @@
 import asyncio
 import logging
 import sys
-from dataclasses import dataclass
 from typing import Final
 
 if sys.platform != "win32":
     import resource
 
+import msgspec
 from websockets.asyncio.server import Server as SocketServer
 from websockets.asyncio.server import ServerConnection
 from websockets.server import ServerProtocol
@@ -23,8 +23,7 @@ _SPARE_FILES: Final = 256
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Room:
+class Room(msgspec.Struct, frozen=True):
     """How many sockets there may be: of clients that were let in, and of those that still arrive."""
 
     clients: int

@@ -6,10 +6,10 @@ import http
 import logging
 import ssl
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
+import msgspec
 from websockets.asyncio.server import Server as SocketServer
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.http11 import Request, Response
@@ -39,8 +39,7 @@ _socket_log = logging.getLogger("waifu_llm.server.websockets")
 _socket_log.setLevel(logging.WARNING)
 
 
-@dataclass(frozen=True, slots=True)
-class Timing:
+class Timing(msgspec.Struct, frozen=True):
     """Seconds: to say what one wants; between pings, and to answer them, where clients come from other machines."""
 
     open_s: float = 10.0

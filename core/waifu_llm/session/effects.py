@@ -1,16 +1,16 @@
 """What a session asks its server to do, and the tickets by which the two speak of a running request."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from io import StringIO
 from typing import TypeAlias
+
+import msgspec
 
 from waifu_client.protocol import AnyReply, ErrorCode, RequestId
 from waifu_llm.supervision.jobs import Job, Loaded, LoadFields
 
 
-@dataclass(slots=True, eq=False)
-class Ticket:
+class Ticket(msgspec.Struct, eq=False):
     """A running request. The session alone changes it; others hand it back with what became of the request.
 
     Ids may be used again after a terminal message, tickets are not: what comes late finds its own ticket done.
@@ -23,8 +23,7 @@ class Ticket:
     done: bool = False
 
 
-@dataclass(slots=True, eq=False)
-class LoadTicket(Ticket):
+class LoadTicket(Ticket, eq=False):
     """`order` counts the connection's loads, `progress` says whether the client wants to hear of it."""
 
     order: int = 0
@@ -32,8 +31,7 @@ class LoadTicket(Ticket):
     timeout_s: float | None = None
 
 
-@dataclass(slots=True, eq=False)
-class GenerationTicket(Ticket):
+class GenerationTicket(Ticket, eq=False):
     """What a generation has given so far; `text` collects it where it is not streamed, `size` are its bytes."""
 
     stream: bool = False
@@ -42,53 +40,46 @@ class GenerationTicket(Ticket):
     chunks: int = 0
     first_chunk_s: float | None = None
     total_s: float = 0.0
-    text: StringIO = field(default_factory=StringIO)
+    text: StringIO = msgspec.field(default_factory=StringIO)
     size: int = 0
 
 
-@dataclass(slots=True, eq=False)
-class ModelsTicket(Ticket):
+class ModelsTicket(Ticket, eq=False):
     """A model list that is being read."""
 
 
-@dataclass(slots=True, eq=False)
-class UnloadTicket(Ticket):
+class UnloadTicket(Ticket, eq=False):
     """Workers that are being stopped."""
 
 
-@dataclass(frozen=True, slots=True)
-class Send:
+class Send(msgspec.Struct, frozen=True):
     """A reply is due."""
 
     reply: AnyReply
 
 
-@dataclass(frozen=True, slots=True)
-class SendText:
+class SendText(msgspec.Struct, frozen=True):
     """Pieces of a stream's text are due, a message each."""
 
     ticket: GenerationTicket
     texts: Sequence[str]
 
 
-@dataclass(frozen=True, slots=True)
-class SetTimer:
+class SetTimer(msgspec.Struct, frozen=True):
     """Call `timer_expired` at that time of the clock, unless the ticket is finished before."""
 
     ticket: LoadTicket | GenerationTicket
     at: float
 
 
-@dataclass(frozen=True, slots=True)
-class StartLoad:
+class StartLoad(msgspec.Struct, frozen=True):
     """Answered by `load_progress`, then `load_succeeded` or `failed`."""
 
     ticket: LoadTicket
     fields: LoadFields
 
 
-@dataclass(frozen=True, slots=True)
-class StartGeneration:
+class StartGeneration(msgspec.Struct, frozen=True):
     """Answered by `chunks`, then `generation_ended` (`failed` where the pool does not take it)."""
 
     ticket: GenerationTicket
@@ -96,44 +87,38 @@ class StartGeneration:
     job: Job
 
 
-@dataclass(frozen=True, slots=True)
-class ReadModels:
+class ReadModels(msgspec.Struct, frozen=True):
     """Answered by `models_read` or `failed`."""
 
     ticket: ModelsTicket
     loaded: Loaded
 
 
-@dataclass(frozen=True, slots=True)
-class StartUnload:
+class StartUnload(msgspec.Struct, frozen=True):
     """Answered by `unloaded` or `failed`."""
 
     ticket: UnloadTicket
 
 
-@dataclass(frozen=True, slots=True)
-class ReadProviders:
+class ReadProviders(msgspec.Struct, frozen=True):
     """Answered by `providers_read`, at once."""
 
     request_id: RequestId
 
 
-@dataclass(frozen=True, slots=True)
-class ReadStats:
+class ReadStats(msgspec.Struct, frozen=True):
     """Answered at once."""
 
     request_id: RequestId
 
 
-@dataclass(frozen=True, slots=True)
-class InterruptEverybody:
+class InterruptEverybody(msgspec.Struct, frozen=True):
     """Call `interrupt_generations` of every session, then `everybody_interrupted` of the asker before the rest."""
 
     request_id: RequestId
 
 
-@dataclass(frozen=True, slots=True)
-class Finished:
+class Finished(msgspec.Struct, frozen=True):
     """The request is over and its timer off; with `cancel` its work ends as well, and nobody hears of it again."""
 
     ticket: Ticket
@@ -141,13 +126,11 @@ class Finished:
     cancel: bool
 
 
-@dataclass(frozen=True, slots=True)
-class StopModule:
+class StopModule(msgspec.Struct, frozen=True):
     """A client asked the module to stop."""
 
 
-@dataclass(frozen=True, slots=True)
-class Disconnect:
+class Disconnect(msgspec.Struct, frozen=True):
     """End this connection with a close code, after what waits to be written."""
 
     code: int

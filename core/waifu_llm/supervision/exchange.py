@@ -2,7 +2,8 @@
 
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+
+import msgspec
 
 from waifu_llm.errors import ModuleError, WorkerFailure
 from waifu_worker.wire import Chunk, Done, Failed, Progress
@@ -16,8 +17,7 @@ def _ignore_progress(progress: Progress) -> None:
     """Only a load tells how far it is."""
 
 
-@dataclass(slots=True, eq=False)
-class Exchange:
+class Exchange(msgspec.Struct, eq=False):
     """A request on the wire. `ended` is called exactly once, with its good or bad end."""
 
     ended: Callable[[Done | ModuleError], None]
@@ -25,7 +25,7 @@ class Exchange:
     progress: Callable[[Progress], None] = _ignore_progress
     is_load: bool = False
     id: int = 0
-    cancelled: bool = field(default=False)
+    cancelled: bool = False
 
 
 class Exchanges:

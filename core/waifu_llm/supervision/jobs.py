@@ -1,16 +1,16 @@
 """What passes between the pool and those who ask it: loads, generations and how they end. No logic."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Protocol
+
+import msgspec
 
 from waifu_client.protocol import EnvironmentStats, ProviderDetails, WorkerStats
 from waifu_llm.errors import Failure
 from waifu_worker.wire import ChatMessage, ModelInfo, Params, Usage
 
 
-@dataclass(frozen=True, slots=True)
-class LoadProgress:
+class LoadProgress(msgspec.Struct, frozen=True):
     """`stage`: environment, worker, provider or model; `fraction` 0..1, or None where it is not known."""
 
     stage: str
@@ -18,26 +18,26 @@ class LoadProgress:
     fraction: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class LoadFields:
+class LoadFields(msgspec.Struct, frozen=True):
     """A load as a client asked for it; `fields` holds everything provider-specific, unchecked."""
 
     provider: str
-    api_key: str | None = field(repr=False)
+    api_key: str | None
     preload_model_id: str | None
     fields: Mapping[str, object]
 
+    def __repr__(self) -> str:
+        return f"LoadFields({self.provider!r}, preload_model_id={self.preload_model_id!r}, fields={self.fields!r})"
 
-@dataclass(frozen=True, slots=True)
-class ModelList:
+
+class ModelList(msgspec.Struct, frozen=True):
     """The models a provider has, and a warning where the list could not be read."""
 
     models: Sequence[ModelInfo]
     warning: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
+class Job(msgspec.Struct, frozen=True):
     """One generation: the wire's fields without its ids. `deadline` is on the loop's clock, None for none.
 
     `size` is about how much memory it takes, in bytes.
@@ -51,8 +51,7 @@ class Job:
     size: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Ending:
+class Ending(msgspec.Struct, frozen=True):
     """How a generation ended: well where `failure` is None."""
 
     failure: Failure | None = None
