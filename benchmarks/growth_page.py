@@ -119,7 +119,7 @@ def _targets(record: Record | None) -> Iterator[str]:
     notes = list(dict.fromkeys(figure.limit for figure in limited))
     machine = record.facts["machine"]
     yield _TARGETS.format(
-        commit=str(record.facts["commit"])[:12],
+        commit=_commit(str(record.facts["commit"])),
         processor=machine["processor"],
         cores=machine["cores"],
         rounds=len(record.rounds),
@@ -135,6 +135,11 @@ def _targets(record: Record | None) -> Iterator[str]:
     if parts:
         yield "Single parts of the limit, measured alone, and waifu-llm as a whole to each:"
         yield markdown(("figure", "part", "", "ratio"), parts)
+
+
+def _commit(text: str) -> str:
+    commit, changed, _ = text.partition("+")
+    return commit[:12] + (" with changes" if changed else "")
 
 
 def _target(record: Record, figure: Figure, notes: Sequence[str]) -> tuple[str, ...]:

@@ -67,11 +67,14 @@ def _panel(axes: Axes, panel: Panel) -> None:
         axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     else:
         top = max((found.most for line in panel.lines for found in line.points.values()), default=1.0)
-        axes.set_ylim(0, 1.1 * max(top, panel.level[1] if panel.level is not None else 0.0))
+        # Above a level that nothing crosses is room for the names.
+        axes.set_ylim(0, 1.1 * top if panel.level is None else 1.6 * panel.level[1])
         if panel.up == "chunks/s":
             axes.yaxis.set_major_formatter(EngFormatter(sep=""))
     if len(panel.lines) + (panel.level is not None) > 1:
-        axes.legend(fontsize=8.5)
+        axes.legend(
+            fontsize=8.5, loc="best" if panel.level is None else "upper left", ncols=1 if panel.level is None else 2
+        )
 
 
 def _line(axes: Axes, line: Line) -> None:

@@ -36,7 +36,7 @@ def growth() -> GrowthRecord:
 
 
 def targets() -> Record:
-    made = Record({"commit": "0123456789abcdef", "machine": MACHINE}, FULL)
+    made = Record({"commit": "0123456789abcdef+changes", "machine": MACHINE}, FULL)
     made.add(0, Side.PRODUCT, {"throughput.1": 100_000, "latency.plain": 0.6, "latency.ack": 0.1}, Counter())
     made.add(0, Side.LIMIT, {"throughput.1": 120_000, "latency.plain": 0.3}, Counter())
     made.add(0, Side.RELAY, {"throughput.1": 400_000}, Counter())
@@ -116,7 +116,7 @@ def test_a_page_fills_in_every_name_of_its_template() -> None:
     assert "| 10 | 315k (300k-330k) | 2.00 | 2.00 | 2.00 | 2.00 | the machine's cores |" in text
     assert "| idle connection | 10.5 KB of the module |  |" in text
     assert "| chunk at a model's pace, module | 20.0 µs | 50k chunks/s |" in text
-    assert "Commit 0123456789ab," in text
+    assert "Commit 0123456789ab with changes, a processor with 2 cores;" in text
     assert "0 wrong answers; other programs used 0.3 of the cores meanwhile. Ratio" in text
     assert re.search(r"\| chunks, 1 stream \| relay: [^|]* \| 400k chunks/s \| 0.25 \|", text)
 
