@@ -126,6 +126,8 @@ class ModuleModel(RuleBasedStateMachine):
         self.orders: dict[FakeClient, dict[str, int]] = {}
         self.shared: str | None = None
         self.hurried = False
+        # Who ends what in this turn: of two clients, the one that spoke first may be heard second.
+        self.ends: list[tuple[FakeClient, tuple[str, ...], str | None]] = []
         self.sick: set[str] = set()
         self.raised = Raised()
         logging.getLogger().addHandler(self.raised)
@@ -181,6 +183,7 @@ class ModuleModel(RuleBasedStateMachine):
         self.shared = last.provider if (last := self.module.bench.pool.last_loaded) is not None else None
         for ask in self.asks:
             ask.fresh = False
+        self.ends.clear()
 
     # What clients do.
 
@@ -189,6 +192,9 @@ class ModuleModel(RuleBasedStateMachine):
         ask = Ask(client, f"{kind}{next(self.numbers)}", kind, provider, self.loop.time())
         for name, value in model.items():
             setattr(ask, name, value)
+        for who, kinds, whose in self.ends:
+            if who is not client and kind in kinds and (whose in (None, provider) or provider is None):
+                ask.may.add("INTERRUPT")
         self.asks.append(ask)
         return ask
 
@@ -251,6 +257,8 @@ class ModuleModel(RuleBasedStateMachine):
         for ask in self.open("generate"):
             if everybody or ask.client is client:
                 ask.happened("INTERRUPT")
+        if everybody:
+            self.ends.append((client, ("generate",), None))
 
     def interrupt_one(self, data: st.DataObject, _: int) -> None:
         choices = list(self.open("load", "generate"))
@@ -266,6 +274,7 @@ class ModuleModel(RuleBasedStateMachine):
             ask.happened("INTERRUPT", ends=ask.kind == "generate")
         ask = self.ask(index, "unload", provider, may={"SUCCESS"})
         ask.client.say("unload", ask.id, provider=provider)
+        self.ends.append((ask.client, ("load", "generate"), provider))
 
     def get_models(self, _: st.DataObject, index: int) -> None:
         ask = self.ask(index, "get_models", None, may={"SUCCESS", "INVALID_PROVIDER", "TIMEOUT"})
