@@ -1,6 +1,7 @@
 """Finds the workers and gateways there are, and reads what their pyproject.toml declares."""
 
 import re
+import threading
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
@@ -140,6 +141,8 @@ class Catalog:
         self._manifests = dict(manifests)
         self._broken = dict(broken)
         self._unread = dict(unread or {})
+        # msgspec learns a type at its first use, and two threads that have it do so at once end the process (0.22).
+        self._one_reads = threading.Lock()
 
     @classmethod
     def read(cls, roots: tuple[Path, ...] | None = None) -> "Catalog":
@@ -158,15 +161,18 @@ class Catalog:
             self._look_at(name)
 
     def _look_at(self, name: str) -> None:
-        folder = self._unread.get(name)
-        if folder is None:
+        if name not in self._unread:
             return
-        try:
-            self._manifests[name] = read_manifest(folder)
-        except BrokenManifest as error:
-            self._broken[name] = error
-        # Last: another thread finds it in one place or the other.
-        self._unread.pop(name, None)
+        with self._one_reads:
+            folder = self._unread.get(name)
+            if folder is None:
+                return
+            try:
+                self._manifests[name] = read_manifest(folder)
+            except BrokenManifest as error:
+                self._broken[name] = error
+            # Last: another thread finds it in one place or the other.
+            del self._unread[name]
 
     @property
     def broken(self) -> Mapping[str, BrokenManifest]:

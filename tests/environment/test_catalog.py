@@ -1,12 +1,14 @@
 """The workers and gateways there are."""
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 import waifu_llm
-from waifu_llm.catalog import BrokenManifest, Catalog, KeyNeed, bundled_roots, read_manifest
+from waifu_llm import catalog as catalog_module
+from waifu_llm.catalog import BrokenManifest, Catalog, KeyNeed, Manifest, bundled_roots, read_manifest
 from waifu_llm.errors import UnknownProvider
 
 GOOD = """\
@@ -175,3 +177,27 @@ def test_a_wheels_bundle_comes_before_the_folders_of_a_checkout(
     (installed / "_bundle").mkdir(parents=True)
     monkeypatch.setattr("waifu_llm.catalog.__file__", str(installed / "catalog.py"))
     assert bundled_roots() == (installed / "_bundle" / "workers", installed / "_bundle" / "gateways")
+
+
+def test_two_threads_never_read_manifests_at_the_same_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """msgspec finds out about a type at its first use; two threads that have it do so at once end the process."""
+    catalog = Catalog.read()
+    both = threading.Barrier(2, timeout=0.2)
+    met: list[str] = []
+
+    def reading(folder: Path) -> Manifest:
+        try:
+            both.wait()
+        except threading.BrokenBarrierError:
+            both.reset()
+        else:
+            met.append(folder.name)
+        return read_manifest(folder)
+
+    monkeypatch.setattr(catalog_module, "read_manifest", reading)
+    threads = [threading.Thread(target=catalog.find, args=(name,)) for name in ("echo", "openai")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert met == []

@@ -1,6 +1,7 @@
 """Workers that are warm before a client asks: loaded where nothing is missing, else started and anybody's."""
 
 import asyncio
+import threading
 
 import pytest
 from support.fake_process import FakeProcess
@@ -13,6 +14,7 @@ from waifu_llm.config import LimitSettings
 from waifu_llm.errors import Busy, ModuleError, StartFailed
 from waifu_llm.private_files import PrivateFileError
 from waifu_llm.supervision.jobs import LoadFields
+from waifu_llm.supervision.prewarming import Prewarming
 from waifu_worker import wire
 
 WARM = ("fake",)
@@ -306,3 +308,56 @@ async def test_a_memory_that_fails_is_a_line_of_the_log(
     await at_rest(bench)
     assert "which provider was loaded last is not known: it is a link" in caplog.text
     assert "which provider was loaded last is not remembered: it is a link" in caplog.text
+
+
+async def test_one_whose_load_fails_later_ends_with_the_client_that_saw_it(make_bench: MakeBench) -> None:
+    """Warm with nothing loaded in it, it would run for ever."""
+    bench = make_bench(prewarm=WARM, idle_s=3600.0)
+    (await warm(bench)).exit(1)
+    asking = asyncio.ensure_future(load(bench))
+    process = await bench.spawn.next_ready()
+    message = await process.next_sent(wire.Load)
+    process.say(wire.Failed(id=message.id, error=wire.Code.AUTHORIZATION, message="no longer"))
+    with pytest.raises(ModuleError):
+        await asking
+    bench.pool.release("c")
+    await until(lambda: process.ended, "it is stopped")
+
+
+async def test_a_spare_worker_that_makes_room_takes_its_place_until_it_has_stopped(make_bench: MakeBench) -> None:
+    bench = make_bench(limits=LimitSettings(workers=1), prewarm=WARM, key=KeyNeed.REQUIRED, providers=("fake", "other"))
+    bench.pool.prewarm()
+    spare = await bench.spawn.next_ready()
+    await at_rest(bench)
+    spare.stoppable.clear()
+    asking = asyncio.ensure_future(load(bench, provider="other", api_key="a-key-of-theirs"))
+    await until(lambda: spare.stops == 1, "it is told to stop")
+    await asyncio.sleep(0)
+    assert (bench.spawn.count, [row.provider for row in bench.pool.workers()]) == (1, ["fake"])
+    spare.stoppable.set()
+    process = await bench.spawn.next_ready("other")
+    message = await process.next_sent(wire.Load)
+    process.say(wire.Done(id=message.id, models=()))
+    await asking
+    assert [row.provider for row in bench.pool.workers()] == ["other"]
+
+
+async def test_of_two_loads_the_later_one_is_remembered_however_slow_the_disk() -> None:
+    first_may_end = threading.Event()
+
+    class SlowAtFirst(Remembered):
+        def write(self, name: str) -> None:
+            if not self.written:
+                self.written.append(f"begun {name}")
+                assert first_may_end.wait(WAIT_S)
+            super().write(name)
+
+    memory = SlowAtFirst()
+    prewarming = Prewarming((), memory, warm=lambda _: asyncio.sleep(0))
+    prewarming.loaded("one")
+    await until(lambda: memory.written == ["begun one"], "the first is being written")
+    prewarming.loaded("two")
+    prewarming.loaded("three")
+    first_may_end.set()
+    await until(lambda: not prewarming._tasks, "all is written")
+    assert memory.written == ["begun one", "one", "three"]

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Iterator
 
 import psutil
 import pytest
@@ -21,6 +22,13 @@ print(columns)
 sys.exit(3)
 """
 ENV = {"PATH": os.environ.get("PATH", os.defpath)}
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_raised_in_the_loop(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """What a callback of the loop raises changes nothing but the log."""
+    yield
+    assert [record.getMessage() for record in caplog.get_records("call") if record.levelname == "ERROR"] == []
 
 
 async def test_a_command_draws_on_a_terminal_of_its_own_and_its_text_is_kept_plain(

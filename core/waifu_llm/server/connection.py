@@ -199,12 +199,13 @@ class Connection:
 
     def chunks(self, ticket: GenerationTicket, texts: Sequence[str]) -> None:
         """The pool has text for one of this connection's generations."""
+        was_done = ticket.done
         effects = self.session.chunks(ticket, texts)
-        if ticket.done:
+        if not ticket.done:
+            self.perform(effects)
+        elif not was_done:
             # Not from inside the pool, which is told to cancel.
             self._loop.call_soon(self.perform, effects)
-        else:
-            self.perform(effects)
 
     def generation_ended(self, ticket: GenerationTicket, ending: Ending) -> None:
         """The pool ended one of this connection's generations."""

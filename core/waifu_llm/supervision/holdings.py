@@ -182,6 +182,8 @@ class Holdings:
         for provider, supervisor in self._spares.items():
             if self._takes_place(supervisor):
                 del self._spares[provider]
+                # Until it has stopped it takes its place: no identity is called like a provider.
+                self._supervisors[provider] = supervisor
                 self._own(supervisor.stop(Unloaded(f"{provider} made room")), provider, supervisor)
                 return True
         return False
@@ -200,7 +202,9 @@ class Holdings:
             return
         self.stay(context)
         delay = 0.0 if at_once else self._idle_s
-        self._idle[context] = None if context.kept else self._loop.call_later(delay, self._expire, context)
+        # One whose load has failed meanwhile is warm no more: kept, its worker would run for ever with nothing in it.
+        kept = context.kept and not at_once
+        self._idle[context] = None if kept else self._loop.call_later(delay, self._expire, context)
 
     def _expire(self, context: Context) -> None:
         """Nobody has used the context for its time: the worker forgets it, or stops with its last one."""

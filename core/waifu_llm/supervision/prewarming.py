@@ -33,6 +33,7 @@ class Prewarming:
         self._last = last
         self._warm = warm
         self._noted: str | None = None
+        self._noting = False
         self._tasks: set[asyncio.Task[None]] = set()
 
     def start(self) -> None:
@@ -44,7 +45,9 @@ class Prewarming:
         """A client has loaded it."""
         if self._last is not None and provider != self._noted:
             self._noted = provider
-            self._own(self._note(self._last, provider))
+            if not self._noting:
+                self._noting = True
+                self._own(self._note(self._last))
 
     async def close(self) -> None:
         """End what goes on."""
@@ -76,8 +79,14 @@ class Prewarming:
             _log.warning("which provider was loaded last is not known: %s", error.message)
             return None
 
-    async def _note(self, last: Memory, provider: str) -> None:
+    async def _note(self, last: Memory) -> None:
+        """One write after the other: of two in threads of their own the older one may be the last."""
+        written: str | None = None
         try:
-            await in_thread(last.write, provider)
+            while self._noted is not None and self._noted != written:
+                written = self._noted
+                await in_thread(last.write, written)
         except ModuleError as error:
             _log.warning("which provider was loaded last is not remembered: %s", error.message)
+        finally:
+            self._noting = False

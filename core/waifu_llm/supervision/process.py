@@ -97,7 +97,9 @@ class _Process(asyncio.SubprocessProtocol):
         self.pid = transport.get_pid()
         for fd in (1, 2):
             # On Unix asyncio's own bound of one read: a full pipe of short lines would keep the loop from all others.
-            setattr(transport.get_pipe_transport(fd), "max_size", _READ_BYTES)  # noqa: B010 - it has no type
+            pipe = transport.get_pipe_transport(fd)
+            if pipe is not None:  # none for the stderr of what draws on the user's terminal
+                setattr(pipe, "max_size", _READ_BYTES)  # noqa: B010 - it has no type
 
     def pipe_data_received(self, fd: int, data: bytes) -> None:
         if fd == 1:
