@@ -363,9 +363,11 @@ class Processes:
             self._look.cancel()
             self._look = None
         # A child that is being started is not among the known ones yet: asyncio waits for it, nobody else may.
-        found = self._starting > 0 or orphans.end(
-            self._first_mark, self._living, keep={child.pid for child in self._children}
-        )
+        # So it is looked again in a moment: put off to the next look, what has died would stay for two of them.
+        if self._starting:
+            self._look = asyncio.get_running_loop().call_later(_REAP_PAUSE_S, self._end_orphans)
+            return
+        found = orphans.end(self._first_mark, self._living, keep={child.pid for child in self._children})
         if found or self._children:
             quick = found and self._quick_looks > 0
             self._quick_looks -= quick
