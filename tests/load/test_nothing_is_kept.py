@@ -56,7 +56,7 @@ def _objects() -> Counter[str]:
     return Counter(f"{type(thing).__module__}.{type(thing).__qualname__}" for thing in gc.get_objects())
 
 
-async def _keeps_nothing(request: Request, garbage_of_each: int = 0) -> None:
+async def _keeps_nothing(request: Request, garbage_of_each: int = 0, on_its_way: int = 0) -> None:
     for earlier in range(3):
         await _garbage(request, earlier * _REQUESTS)
     blocks = sys.getallocatedblocks()
@@ -67,8 +67,7 @@ async def _keeps_nothing(request: Request, garbage_of_each: int = 0) -> None:
     await _garbage(request, 4 * _REQUESTS)
     more = _objects() - objects
     assert {name: count for name, count in more.items() if count > _BY_THE_WAY} == {}
-    # A worker may still be reading the last bytes of the last answer.
-    assert {name: count for name, count in more.items() if name.startswith("waifu_") and count > 1} == {}
+    assert {name: count for name, count in more.items() if name.startswith("waifu_") and count > on_its_way} == {}
 
 
 async def _whole(client: FakeClient, process: FakeProcess, id_: int) -> None:
@@ -142,4 +141,5 @@ async def test_a_worker_keeps_nothing_of_a_request(stream: bool) -> None:
                 await driver.generation(messages, wire.Params(model_id="gpt-4o-mini"), stream=stream).answer()
                 driver.lines.inboxes.clear()
 
-            await _keeps_nothing(request)
+            # The last bytes of the last answer may still be being read.
+            await _keeps_nothing(request, on_its_way=1)
