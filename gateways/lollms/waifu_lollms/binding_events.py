@@ -38,7 +38,6 @@ class BindingEvents:
 
     async def list_models(self, client: SocketClient, _: Payload) -> Replies:
         """The models of the selected binding."""
-        await client.settled()
         choice = self._selection.choice
         binding = choice.chosen_binding()
         models = await self._models(client, binding)
@@ -53,8 +52,7 @@ class BindingEvents:
         """Load it, and switch everybody to it where that worked."""
         name = name_of(payload, "binding_name")
         async with Notices(client) as notices:
-            with client.switching():
-                reply = await self._switch(client, name, notices)
+            reply = await self._switch(client, name, notices)
         return (("select_binding", reply),)
 
     async def _switch(self, client: SocketClient, name: str, notices: Notices) -> Payload:
@@ -74,7 +72,6 @@ class BindingEvents:
 
     async def select_model(self, client: SocketClient, payload: Payload) -> Replies:
         """Switch everybody to a model of the selected binding."""
-        await client.settled()
         binding = self._selection.choice.chosen_binding()
         name = name_of(payload, "model_name")
         with self._selection.model_race.entry() as entry:

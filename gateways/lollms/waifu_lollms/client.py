@@ -1,8 +1,6 @@
 """One connected program: what is its own and nobody else's."""
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Final, Self
 
 from waifu_client import LoadProgress
@@ -10,13 +8,14 @@ from waifu_lollms.history import Histories
 from waifu_lollms.interfaces import Send
 from waifu_lollms.module_link import ModuleLink, OnProgress
 from waifu_lollms.payloads import Replies
+from waifu_lollms.selects import Selects
 from waifu_lollms.tasks import Tasks
 
 NOTICE_S: Final = 5  # how long a program shows one
 
 
 class SocketClient:
-    """Its way out, its connection to the module, its history, and the tasks that work for it.
+    """Its way out, its connection to the module, its history, what it is selecting, and the tasks that work for it.
 
     `base_url`: this server's address as the program reached it.
     """
@@ -27,25 +26,7 @@ class SocketClient:
         self.link = link
         self.histories = Histories()
         self.tasks = Tasks()
-        self._switches = 0
-        self._settled = asyncio.Event()
-        self._settled.set()
-
-    @contextmanager
-    def switching(self) -> Iterator[None]:
-        """The program selects a binding until the end of the block."""
-        self._switches += 1
-        self._settled.clear()
-        try:
-            yield
-        finally:
-            self._switches -= 1
-            if not self._switches:
-                self._settled.set()
-
-    async def settled(self) -> None:
-        """Wait for the binding that the program itself is selecting: what it sends right after that means that one."""
-        await self._settled.wait()
+        self.selects = Selects()
 
     async def answer(self, replies: Replies) -> None:
         """Send them in this order."""

@@ -22,7 +22,9 @@ from waifu_lollms.parameters import Parameters, settle
 from waifu_lollms.payloads import RAW, Payload, Refused, canceled, generation_failed, integer, is_raw, text
 from waifu_lollms.personalities.errors import PersonalityError
 from waifu_lollms.selection import Choice, Selection
+from waifu_lollms.selects import Earlier, end_of
 
+LONGEST_ANSWER: Final = 1024 * 1024  # characters; no model says that much, and what is said is kept until its end
 SILENCE_MS: Final = 300_000  # without a word from the model; a local one may have to be read into memory first
 INTERNAL: Final = "an internal error: the gateway's log says more"
 # Who speaks where no personality does. None and "" are the protocol's "AI", and a raw answer may begin with "AI:".
@@ -33,14 +35,26 @@ _log: Final = logging.getLogger(__name__)
 
 @dataclass(slots=True, eq=False)
 class Generation:
-    """What was asked for, and how far the answer is. `over`: what ends it is decided; nobody else may end it."""
+    """What was asked for, and how far the answer is. `over`: what ends it is decided; nobody else may end it.
+
+    `earlier`: what the program selected before it, which is to hold for it. `room`: characters that may still come.
+    """
 
     payload: Payload
+    earlier: Earlier
     request_id: str = field(default_factory=lambda: uuid4().hex)
     pieces: list[str] = field(default_factory=list)
+    room: int = LONGEST_ANSWER
     turn_of: str | None = None
     over: bool = False
     task: asyncio.Task[None] | None = None
+
+    def taken(self, piece: str) -> str:
+        """As much of one more piece as there is room for."""
+        said = piece[: self.room]
+        self.room -= len(said)
+        self.pieces.append(said)
+        return said
 
     @property
     def answer(self) -> str:
@@ -79,7 +93,7 @@ class GenerationQueue:
         """It runs or waits; False where as many wait as may."""
         if len(self._waiting) >= self._length + (self._running is None):
             return False
-        self._waiting.append(Generation(payload))
+        self._waiting.append(Generation(payload, self._client.selects.earlier("generate_text")))
         self._advance()
         return True
 
@@ -150,6 +164,7 @@ class GenerationQueue:
 
     async def _generate(self, generation: Generation) -> None:
         await self._selection.begin()
+        await end_of(generation.earlier)
         order = await self._order(generation)
         binding = order.choice.chosen_binding()
 
@@ -165,8 +180,6 @@ class GenerationQueue:
 
     async def _order(self, generation: Generation) -> Order:
         """Everything that the generation needs, as it is now. Raises: Refused, PersonalityError, ValueError."""
-        if self._selection.choice.binding is None:
-            await self._client.settled()
         choice, state = self._selection.choice, self._selection.state
         choice.chosen_binding()
         prompt = text(generation.payload, "prompt")
@@ -198,9 +211,11 @@ class GenerationQueue:
         model = order.choice.model
         async with client.stream(messages, prompt=prompt, model_id=model, provider=binding, **params) as stream:
             async for piece in stream:
-                generation.pieces.append(piece)
-                chunk = {"chunk": piece, "type": 0, "request_id": generation.request_id}
-                await self._client.send("text_chunk", chunk)
+                if said := generation.taken(piece):
+                    chunk = {"chunk": said, "type": 0, "request_id": generation.request_id}
+                    await self._client.send("text_chunk", chunk)
+                if said != piece:
+                    raise Refused(f"the answer was ended after {LONGEST_ANSWER:,} characters: see `n_predicts`")
         self._told.ignored(binding, stream.ignored)
 
     def _remember(self, generation: Generation, *, failed: bool) -> None:

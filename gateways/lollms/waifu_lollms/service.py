@@ -20,6 +20,7 @@ from waifu_lollms.payloads import FORMS, REFUSED, Payload, Refused, Replies, bus
 from waifu_lollms.personalities.errors import PersonalityError
 from waifu_lollms.personality_events import PersonalityEvents
 from waifu_lollms.selection import Selection, StateStore
+from waifu_lollms.selects import end_of
 from waifu_lollms.tasks import Tasks
 
 if TYPE_CHECKING:
@@ -122,8 +123,10 @@ class Service:
             case _ if event in REFUSED:
                 raise Refused(REFUSED[event])
             case _:
-                await self._selection.begin()
-                return await self._handlers[event](program.client, payload)
+                with program.client.selects.turn(event) as earlier:
+                    await self._selection.begin()
+                    await end_of(earlier)
+                    return await self._handlers[event](program.client, payload)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from support.running_module import RunningModule, marked_children, running_modul
 from support.waiting import wait_gone
 
 pytestmark = [pytest.mark.xdist_group("browser"), pytest.mark.timeout(300)]
+SMALLEST = (320, 568)
 NAUGHTY = '<img src="x" onerror="document.title = 1"><script>document.title = 2</script><b>bold</b>'
 
 
@@ -371,3 +372,19 @@ async def test_it_fits_a_phone_and_everything_has_a_name(chromium: Browser, echo
     await page.reload()
     await expect(page.locator("html")).to_have_attribute("data-theme", "light" if dark else "dark")
     assert watched.complaints == []
+
+
+async def test_the_smallest_phone_cuts_nothing_off(chromium: Browser, echoing: str) -> None:
+    page = (await connected(chromium, echoing, SMALLEST)).page
+    is_cut = "one => one.scrollWidth > one.clientWidth || one.scrollHeight > one.clientHeight"
+    assert not await page.locator("#connection").evaluate(is_cut)
+    await page.get_by_role("button", name="Settings").click()
+    # All of them: a list that ends where an entry does seems to be complete.
+    assert not await page.locator("#bindings").evaluate(is_cut)
+    await page.get_by_text("Sampling", exact=True).click()
+    ends = await page.locator("#parameters input").evaluate_all("all => all.map(one => one.getBoundingClientRect().y)")
+    assert ends[0:6:2] == ends[1:6:2]
+    await picture(page, "phone-4-smallest")
+    await page.set_viewport_size({"width": PHONE[0], "height": PHONE[1]})
+    longest = "one => { one.textContent = 'Offline, trying again…'; return one.scrollWidth <= one.clientWidth }"
+    assert await page.locator("#connection").evaluate(longest)

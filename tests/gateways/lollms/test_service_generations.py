@@ -8,7 +8,9 @@ import pytest
 from support.lollms_service import House, Program, lollms_house, write_personality
 from support.puppet import Puppet, Strand, puppet
 from support.waiting import bounded
+from waifu_lollms.generation import LONGEST_ANSWER
 
+PIECE = 32 * 1024
 STATE = "binding_name: fake\nmodel_name: puppet\npersonalities: [english/generic/lollms, english/fun/pirate]\n"
 
 
@@ -156,6 +158,46 @@ async def test_a_failure_leaves_what_was_said(house: House, hand: Puppet) -> Non
     assert ["assistant", None, "So f"] in strand.hello["messages"]  # type: ignore[operator]
     await strand.finish()
     await program.reply("text_generated")
+
+
+async def test_an_answer_without_an_end_is_ended_and_kept_as_far_as_it_came(house: House, hand: Puppet) -> None:
+    program = await house.program()
+    await ask(program, "Go on for ever")
+    strand = await hand.strand()
+    for _ in range(LONGEST_ANSWER // PIECE):
+        await say(strand, program, "a" * PIECE)
+    await strand.chunk("too much")
+    error = (await program.reply("generation_error"))["error"]
+    assert "n_predicts" in error
+    done = await program.reply("text_generated")
+    assert (done["text"], done["error"]) == ("a" * LONGEST_ANSWER, error)
+    await strand.cancelled()
+    await ask(program, "Again")
+    strand = await hand.strand()
+    for _ in range(LONGEST_ANSWER // PIECE - 1):
+        await say(strand, program, "b" * PIECE)
+    await strand.chunk("c" * (PIECE + 1))
+    assert (await program.reply("text_chunk"))["chunk"] == "c" * PIECE
+    await program.reply("generation_error")
+    assert len((await program.reply("text_generated"))["text"]) == LONGEST_ANSWER
+    await strand.cancelled()
+    assert program.nothing_more
+
+
+async def test_what_is_asked_for_right_after_an_activation_is_answered_by_that_personality(
+    house: House, hand: Puppet
+) -> None:
+    program = await house.program()
+    for number, said in ((1, "Talk like a pirate.\n"), (0, "!@> Instruction: help.\n")):
+        await program.send("activate_personality", {"id": number})
+        await program.send("generate_text", {"prompt": "Hi"})
+        assert (await program.reply("activate_personality"))["id"] == number
+        strand = await hand.strand()
+        messages = strand.hello["messages"]
+        assert isinstance(messages, list)
+        assert messages[0] == ["system", None, said]
+        await strand.finish()
+        await program.reply("text_generated")
 
 
 async def test_a_failed_empty_turn_leaves_nothing(house: House, hand: Puppet) -> None:

@@ -1,6 +1,7 @@
 """What one program selects is everybody's: who sees it when, what is saved, and who wins."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import NoReturn
@@ -11,8 +12,9 @@ from fakes.upstream.server import OpenAI, running
 from support.lollms_service import House, Program, lollms_house
 from support.puppet import Puppet, Strand, puppet
 from support.running_module import running_module
-from support.waiting import bounded
+from support.waiting import WAIT_S, bounded
 from waifu_lollms.personalities.library import Library
+from waifu_lollms.personalities.model import Personality
 from waifu_lollms.service import Rooms, Service
 from waifu_lollms.state import StateFile
 
@@ -308,6 +310,60 @@ async def test_what_a_program_sends_right_after_a_select_means_that_binding(hous
     assert replies["select_model"] == {"success": True, "model_name": "lorem"}
     assert replies["available_models_list"]["success"] is True
     assert "error" not in replies["text_generated"]
+
+
+async def test_what_a_program_generates_right_after_it_selected_a_model_is_by_that_model(house: House) -> None:
+    program = await house.program()
+    await program.select("echo")
+    for model, said in (("lorem", "lorem ipsum"), ("echo", "Hi"), ("lorem", "lorem ipsum")):
+        await program.send("select_model", {"model_name": model})
+        await program.send("generate_text", {"prompt": "Hi", "personality": -1, "n_predicts": 2})
+        assert (await program.reply("select_model"))["success"] is True
+        assert (await program.generated())[0] == said
+
+
+@pytest.mark.parametrize("works", [True, False])
+async def test_what_a_program_generates_right_after_it_selected_a_binding_waits_for_that_binding(
+    house: House, hand: Puppet, works: bool
+) -> None:
+    program, other = await house.program(), await house.program()
+    await program.select("echo")
+    load = await selecting(program, "fake", hand)
+    await program.send("generate_text", {"prompt": "Hi", "personality": -1})
+    assert await other.generate("others do not wait") == "others do not wait"
+    if works:
+        load.go()
+    else:
+        load.let_go()
+    assert (await selected(program))["success"] is works
+    assert (await program.generated())[0] == "Hi"
+    assert (await house.counts("fake")).get("SUCCESS", 0) == works
+
+
+async def test_what_a_program_mounts_can_be_activated_at_once_and_the_last_activation_holds(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program, other = await house.program(), await house.program()
+    go = threading.Event()
+
+    def find(library: Library, path: str, find: Callable[[Library, str], Personality] = Library.find) -> Personality:
+        if path == "english/fun/pirate":
+            assert go.wait(WAIT_S)
+        return find(library, path)
+
+    monkeypatch.setattr(Library, "find", find)
+    await program.send("add_personality", {"path": "english/fun/pirate"})
+    await program.send("activate_personality", {"id": 1})
+    await program.send("activate_personality", {"id": 0})
+    await program.send("list_active_personalities")
+    assert (await other.ask("list_active_personalities", reply="active_personalities_list"))["personalities"] == [
+        "lollms"
+    ]
+    go.set()
+    assert (await program.reply("personality_added"))["id"] == 1
+    assert [(await program.reply("activate_personality"))["id"] for _ in range(2)] == [1, 0]
+    assert (await program.reply("active_personalities_list"))["active_personality_id"] == 0
+    assert StateFile(house.state).read().active_personality_id == 0
 
 
 async def test_a_worker_that_crashed_too_often_is_loaded_again_by_the_next_generation(

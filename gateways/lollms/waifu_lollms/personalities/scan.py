@@ -11,7 +11,7 @@ from waifu_lollms.personalities.model import BrokenPersonality
 from waifu_lollms.personalities.places import component, is_hidden, refusal
 
 CONFIG: Final = "config.yaml"
-_OUTSIDE: Final = "It leads out of the personality folders"
+_OUTSIDE: Final = "It leads out of the personality folders; gateway.lollms.personality_roots can name where it leads to"
 _MISSING: Final = "config.yaml is missing"
 # What lies in a personality's folder beside its file: a folder with these is one, even when the file is gone.
 _OWN: Final = frozenset({"assets", "scripts"})
