@@ -31,6 +31,7 @@ EDGES: dict[str, set[str]] = {
     "catalog": set(),
     "log": set(),
     "doors": set(),
+    "late": set(),
     "outbox": set(),
     "private_files": set(),
     "requests": set(),
@@ -43,8 +44,8 @@ EDGES: dict[str, set[str]] = {
     "server": {"session", "outbox", "doors", "stats", "supervision"},
     "environment": set(),
     "supervision": {"environment", "stats"},
-    "module": {"server", "supervision", "environment", "keys", "last_used", "runfile", "stats", "watchdog"},
-    "cli": {"module", "environment", "supervision", "keys", "runfile", "private_files", "doors"},
+    "module": {"server", "supervision", "environment", "keys", "last_used", "late", "runfile", "stats", "watchdog"},
+    "cli": {"module", "environment", "supervision", "keys", "late", "runfile", "private_files", "doors"},
 }
 # Only the part that owns the pipes may know their framing, who lets clients in the rules gateways have too, and
 # who checks loads the addresses that workers refuse as well; how a key may look is the same everywhere;

@@ -26,6 +26,7 @@ from waifu_llm.environment.store import EnvironmentStore
 from waifu_llm.environment.thread import in_thread
 from waifu_llm.keys import KeyStore, find_key, has_key, key_in_variables
 from waifu_llm.last_used import LastUsed
+from waifu_llm.late import catch_up
 from waifu_llm.paths import Home
 from waifu_llm.redaction import Redactor
 from waifu_llm.runfile import remove_run_file, write_run_file
@@ -61,6 +62,11 @@ class _Running(msgspec.Struct, frozen=True):
 
     pool: Pool
     settle: Callable[[], None]
+
+
+def _read_what_waited(catalog: Catalog) -> None:
+    catch_up()
+    catalog.read_all()
 
 
 @asynccontextmanager
@@ -99,7 +105,7 @@ async def _running_pool(
         def settle() -> None:
             processes.prepare()
             store.start()
-            reading.add(asyncio.get_running_loop().create_task(in_thread(catalog.read_all)))
+            reading.add(asyncio.get_running_loop().create_task(in_thread(_read_what_waited, catalog)))
             pool.prewarm()
 
         try:
@@ -152,6 +158,7 @@ async def run_module(
             if stop is None:
                 # What is there now stays to the end: a collection that looks at it again keeps all clients waiting.
                 gc.freeze()
+                gc.enable()
             url = f"{'ws' if settings.server.tls_cert is None else 'wss'}://{host}:{port}"
             try:
                 with _findable(home, url, settings.token) if stop is None else contextlib.nullcontext():

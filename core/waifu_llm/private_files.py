@@ -1,7 +1,6 @@
 """Files and folders that only their owner may read: how they are made, read and looked at."""
 
 import os
-import secrets
 import stat
 from pathlib import Path
 from typing import Final
@@ -48,7 +47,7 @@ def write_private(file: Path, content: bytes, *, durable: bool = True) -> None:
     """
     make_private_folder(file.parent)
     _refuse_strange(file)
-    temporary = file.with_name(f".{file.name}.{secrets.token_hex(8)}")
+    temporary = file.with_name(f".{file.name}.{os.urandom(8).hex()}")
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NOFOLLOW | _CLOEXEC, 0o600)
         try:

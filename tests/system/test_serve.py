@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,8 +12,9 @@ from pathlib import Path
 
 import psutil
 import pytest
+import websockets
 from support.running_module import marked_children, served
-from support.waiting import wait_gone
+from support.waiting import WAIT_S, wait_gone
 
 from waifu_client import connect
 from waifu_client.errors import ConnectionLost, LLMError
@@ -150,6 +152,22 @@ def test_off_loopback_without_a_token_is_refused_with_what_to_do() -> None:
     assert done.returncode == 2
     assert "WAIFU_LLM_TOKEN" in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_with_a_certificate_it_speaks_wss() -> None:
+    """What TLS needs is imported late."""
+    certificate = str(Path(__file__).parents[1] / "server" / "data" / "localhost.pem")
+    trusting = ssl.create_default_context(cafile=certificate)
+
+    async def ask(url: str) -> str | bytes:
+        async with asyncio.timeout(WAIT_S), websockets.connect(url, ssl=trusting) as socket:
+            await socket.send('{"type": "get_providers", "unique_request_id": "1"}')
+            return await socket.recv()
+
+    with served("--tls-cert", certificate, "--tls-key", certificate) as module:
+        assert "get_providers_done" in str(asyncio.run(ask(module.url)))
+        module.signal(signal.SIGTERM)
+        assert module.wait() == 0
 
 
 def test_two_modules_share_one_home_and_build_an_environment_once(home: Path) -> None:

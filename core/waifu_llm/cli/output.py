@@ -7,7 +7,9 @@ from waifu_llm.cli.text import escaped, one_line, printable
 
 def say(text: str = "") -> None:
     """What was asked for, a line or several; names and words from elsewhere may be in it."""
-    print(printable(text), flush=True)
+    # In one piece: unbuffered, `print` lets another thread in before the end of the line.
+    sys.stdout.write(f"{printable(text)}\n")
+    sys.stdout.flush()
 
 
 def note(text: str) -> None:

@@ -2,15 +2,17 @@
 
 import errno
 import logging
-import ssl
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from websockets.asyncio.server import Server as SocketServer
 
 from waifu_llm.config import ServerSettings
 from waifu_llm.errors import ModuleError
+
+if TYPE_CHECKING:
+    import ssl
 
 Bind = Callable[[str, int], Awaitable[SocketServer]]
 
@@ -112,10 +114,12 @@ def _port_of(server: SocketServer) -> int:
     return port
 
 
-def tls(settings: ServerSettings) -> ssl.SSLContext | None:
+def tls(settings: ServerSettings) -> "ssl.SSLContext | None":
     """The context for wss, None for ws. Raises: CannotListen."""
     if settings.tls_cert is None or settings.tls_key is None:
         return None
+    import ssl  # late: clients on this machine need none
+
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     try:
         context.load_cert_chain(Path(settings.tls_cert), Path(settings.tls_key))

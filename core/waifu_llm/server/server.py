@@ -4,10 +4,9 @@ import asyncio
 import contextlib
 import http
 import logging
-import ssl
 from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 from websockets.asyncio.server import Server as SocketServer
@@ -27,6 +26,9 @@ from waifu_llm.session import Effect, Session
 from waifu_llm.stats import Statistics
 from waifu_llm.supervision.jobs import Loaded, PoolInterface
 from waifu_worker.doors import Denied
+
+if TYPE_CHECKING:
+    import ssl
 
 _GOING_AWAY: Final = 1001
 # Flushing a client that still reads, and its answer to the close frame.
@@ -108,7 +110,7 @@ class Server:
     def _binder(
         self,
         let_in: Callable[[ServerConnection, Request], Response | None],
-        context: ssl.SSLContext | None,
+        context: "ssl.SSLContext | None",
         ping_interval: float | None,
     ) -> Bind:
         async def bind(host: str, port: int) -> SocketServer:

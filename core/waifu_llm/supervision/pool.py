@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 import logging
-import secrets
+import os
 from collections.abc import Callable, Hashable, Mapping
 from typing import Final, Protocol
 
@@ -83,7 +83,7 @@ class Pool:
         self._with = means
         self._loop = asyncio.get_running_loop()
         self._upstreams = Upstreams.of(settings.server)
-        self._digest_key = secrets.token_bytes(32)
+        self._digest_key = os.urandom(32)
         self._holdings = Holdings(self._new_supervisor, settings.limits.workers, settings.workers.idle_s)
         self._scales = Scales(settings.workers.memory_mb, means.weigh)
         self._own_keys = OwnKeys(means.own_key)

@@ -9,7 +9,6 @@ import contextlib
 import itertools
 import logging
 import os
-import secrets
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -226,7 +225,7 @@ class Processes:
 
     def __init__(self, draw: Callable[[bytes], None] | None = None) -> None:
         self._draw = draw
-        self._marker = secrets.token_hex(16)
+        self._marker = os.urandom(16).hex()
         self._first_mark = guardian.first_mark(self._marker)
         self._started = itertools.count()
         self._living: set[int] = set()
