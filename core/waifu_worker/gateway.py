@@ -12,7 +12,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any, Final, NoReturn, TypeAlias
 
 from waifu_worker.framing import decode_to_gateway
-from waifu_worker.input import read_input
+from waifu_worker.input import Input
 from waifu_worker.output import Output
 from waifu_worker.runtime import die_with_parent
 from waifu_worker.stdio import Pipes
@@ -53,10 +53,11 @@ async def _live(pipes: Pipes, name: str, serve: Serve) -> NoReturn:
 
 
 class _Life:
-    """The input thread's and the event loop's sides of one gateway."""
+    """The watching thread's and the event loop's sides of one gateway."""
 
     def __init__(self, pipes: Pipes, name: str) -> None:
-        self._pipes = pipes
+        self._sink = pipes.sink
+        self._input = Input(pipes.source, decode_to_gateway)
         self._name = name
         self._parent = os.getppid()
         self._loop = asyncio.get_running_loop()
@@ -66,13 +67,14 @@ class _Life:
         self._next_beat = time.monotonic() + BEAT_INTERVAL_S
 
     async def live(self, serve: Serve) -> None:
+        self._input.open(self._started, self._over.set)
         threading.Thread(target=self._watch, name="input", daemon=True).start()
         over = asyncio.create_task(self._over.wait())
         either: set[asyncio.Future[Any]] = {self._start, over}
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         if not self._start.done():
             return
-        output = Output(self._pipes.sink, gone=lambda: os._exit(0))
+        output = Output(self._sink, gone=lambda: os._exit(0))
         try:
             async with serve(self._start.result()) as address:
                 output.send(GatewayReady(magic=MAGIC, wire=WIRE_VERSION, name=self._name, address=address))
@@ -84,19 +86,16 @@ class _Life:
             raise
 
     def _watch(self) -> None:
-        """The input thread: take the start line, beat, and end the process with its input or its parent."""
+        """The watching thread: beat, and end the process with its input or its parent, whatever the loop does."""
         try:
             if os.getppid() == self._parent:
-                read_input(self._pipes.source, decode_to_gateway, self._deliver, self._tick)
+                self._input.watch(self._tick)
         finally:
             with contextlib.suppress(RuntimeError):  # the loop may be at its end by itself
                 self._loop.call_soon_threadsafe(self._over.set)
             # The loop closes what it serves and ends the process; one that hangs does not keep it.
             time.sleep(_CLOSE_GRACE_S)
             os._exit(0)
-
-    def _deliver(self, messages: list[Start]) -> None:
-        self._loop.call_soon_threadsafe(self._started, messages[0])
 
     def _started(self, start: Start) -> None:
         if not self._start.done():

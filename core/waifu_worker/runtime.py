@@ -9,17 +9,16 @@ import sys
 import threading
 import time
 import traceback
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple, NoReturn
 
 from waifu_worker.framing import decode_to_worker
-from waifu_worker.input import read_input
+from waifu_worker.input import Input
 from waifu_worker.output import Output
 from waifu_worker.provider import Provider
 from waifu_worker.requests import Requests
 from waifu_worker.stdio import Pipes
-from waifu_worker.wire import BEAT_INTERVAL_S, MAGIC, WIRE_VERSION, Ready, ToWorker
+from waifu_worker.wire import BEAT_INTERVAL_S, MAGIC, WIRE_VERSION, Ready
 
 _CLOSE_GRACE_S: Final = 1.0
 _PR_SET_PDEATHSIG: Final = 1
@@ -31,10 +30,10 @@ def run(pipes: Pipes, name: str, package: str, abilities: Sequence[str]) -> NoRe
 
     Never returns: the process ends with its input, or when its parent is gone, whatever else runs in it.
     """
-    life = _Life()
+    life = _Life(pipes.source)
     die_with_parent()
     # Before the import, which may take long: the core may go meanwhile.
-    threading.Thread(target=life.watch, args=(pipes.source,), name="input", daemon=True).start()
+    threading.Thread(target=life.watch, name="input", daemon=True).start()
     ready = Ready(magic=MAGIC, wire=WIRE_VERSION, name=name, abilities=tuple(abilities))
     code = 1
     try:
@@ -53,47 +52,41 @@ class _Serving(NamedTuple):
 
     loop: asyncio.AbstractEventLoop
     output: Output
-    requests: Requests
+    over: asyncio.Event
 
 
 class _Life:
-    """The input thread's and the event loop's sides of one worker."""
+    """The watching thread's and the event loop's sides of one worker."""
 
-    def __init__(self) -> None:
+    def __init__(self, source: int) -> None:
         self._parent = os.getppid()
-        self._inbox: deque[ToWorker] = deque()
+        self._input = Input(source, decode_to_worker)
         self._serving: _Serving | None = None
         self._next_beat = time.monotonic() + BEAT_INTERVAL_S
 
-    async def serve(self, sink: int, make: Callable[[], Provider], ready: Ready) -> None:
-        """Say ready and serve for ever: only the input thread ends a worker."""
+    async def serve(self, sink: int, make: Callable[[], Provider], ready: Ready) -> NoReturn:
+        """Say ready, serve until the input is over, close the providers and end the process."""
         output = Output(sink, gone=_exit)
         output.send(ready)
         # What is imported stays: a collection that looks at it again keeps all streams waiting.
         gc.freeze()
-        self._serving = _Serving(asyncio.get_running_loop(), output, Requests(make, output, ready.name))
-        # What came before this found nobody; what comes from now on wakes the loop.
-        self._drain()
-        await asyncio.Event().wait()
+        requests = Requests(make, output, ready.name)
+        over = asyncio.Event()
+        self._serving = _Serving(asyncio.get_running_loop(), output, over)
+        self._input.open(requests.handle, over.set)
+        await over.wait()
+        # The watching thread allows it a moment.
+        await requests.close()
+        _exit()
 
-    def watch(self, source: int) -> None:
-        """The input thread: read, beat, and end the process with its input or its parent."""
+    def watch(self) -> None:
+        """The watching thread: beat, and end the process with its input or its parent, whatever the loop does."""
         try:
             # Looked at once more: the parent may have died before its death was a signal.
             if os.getppid() == self._parent:
-                read_input(source, decode_to_worker, self._deliver, self._tick)
+                self._input.watch(self._tick)
         finally:
             self._leave()
-
-    def _deliver(self, messages: list[ToWorker]) -> None:
-        self._inbox.extend(messages)
-        if self._serving is not None:
-            self._serving.loop.call_soon_threadsafe(self._drain)
-
-    def _drain(self) -> None:
-        assert self._serving is not None
-        while self._inbox:
-            self._serving.requests.handle(self._inbox.popleft())
 
     def _tick(self) -> bool:
         """About once a second: beat where one is due; False once the parent is gone."""
@@ -103,18 +96,17 @@ class _Life:
         return os.getppid() == self._parent
 
     def _leave(self) -> None:
-        """Let the providers close their connections, as far as that takes no time, and end the process."""
+        """Let the loop close the providers' connections, as far as that takes no time, and end the process."""
         try:
             if self._serving is not None:
-                closing = asyncio.run_coroutine_threadsafe(self._serving.requests.close(), self._serving.loop)
-                closing.result(_CLOSE_GRACE_S)
-        except Exception as error:
-            sys.stderr.write(f"left without closing the provider: {type(error).__name__}\n")
+                self._serving.loop.call_soon_threadsafe(self._serving.over.set)
+                time.sleep(_CLOSE_GRACE_S)
+                sys.stderr.write("left without closing the provider\n")
         finally:
             _exit()
 
 
-def _exit() -> None:
+def _exit() -> NoReturn:
     os._exit(0)
 
 

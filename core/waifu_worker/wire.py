@@ -183,7 +183,7 @@ class Failed(_Message, frozen=True, kw_only=True):
 
 
 class Beat(_Message, frozen=True, kw_only=True):
-    """Sent every `BEAT_INTERVAL_S` by the thread that reads the input: the interpreter still runs."""
+    """Sent every `BEAT_INTERVAL_S` by the thread that watches the input: the interpreter still runs."""
 
 
 # Core to gateway, and back.

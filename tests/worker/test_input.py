@@ -1,13 +1,15 @@
-"""The reading thread's loop, run on the test's own thread."""
+"""The loop's and the watching thread's sides of one input."""
 
+import asyncio
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
+from support.waiting import bounded
 
 from waifu_worker import input as module
 from waifu_worker.framing import decode_to_worker, encode
-from waifu_worker.input import read_input
+from waifu_worker.input import Input
 from waifu_worker.wire import MAX_LINE_BYTES, Cancel, ToWorker
 
 
@@ -22,71 +24,87 @@ def pipe() -> Iterator[tuple[int, int]]:
             continue
 
 
-def test_the_messages_of_one_read_come_together_and_bad_lines_are_left_out(
+class Heard:
+    """What an input told the loop."""
+
+    def __init__(self, source: int) -> None:
+        self.input = Input(source, decode_to_worker)
+        self.messages: asyncio.Queue[ToWorker] = asyncio.Queue()
+        self.over = asyncio.Event()
+        self.input.open(self.messages.put_nowait, self.over.set)
+
+
+async def test_messages_come_in_order_and_bad_lines_are_left_out(
     pipe: tuple[int, int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     source, sink = pipe
     os.write(sink, encode(Cancel(id=1)) + b"secret nonsense\n" + encode(Cancel(id=2)) + b"\n" + b'{"type":"canc')
     os.close(sink)
-    delivered: list[list[ToWorker]] = []
-    read_input(source, decode_to_worker, delivered.append, lambda: True)
-    assert delivered == [[Cancel(id=1), Cancel(id=2)]]
+    async with bounded():
+        heard = Heard(source)
+        await heard.over.wait()
+    assert [heard.messages.get_nowait() for _ in range(2)] == [Cancel(id=1), Cancel(id=2)]
+    assert heard.messages.empty()
     log = capsys.readouterr().err
     assert log.count("skipped a line") == 2
     assert "secret" not in log
 
 
-def test_half_a_message_is_delivered_once_it_is_whole(pipe: tuple[int, int]) -> None:
+async def test_half_a_message_is_delivered_once_it_is_whole(pipe: tuple[int, int]) -> None:
     source, sink = pipe
-    line = encode(Cancel(id=1))
-    halves = iter([line[:9], line[9:]])
-    os.write(sink, next(halves))
-    delivered: list[list[ToWorker]] = []
-
-    def deliver(messages: list[ToWorker]) -> None:
-        delivered.append(messages)
-        os.close(sink)
-
-    def write_the_rest() -> bool:
-        os.write(sink, next(halves))
-        return True
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "_TICK_S", 0.001)
-        read_input(source, decode_to_worker, deliver, write_the_rest)
-    assert delivered == [[Cancel(id=1)]]
+    line = encode(Cancel(id=2))
+    async with bounded():
+        heard = Heard(source)
+        os.write(sink, encode(Cancel(id=1)) + line[:9])
+        assert await heard.messages.get() == Cancel(id=1)
+        os.write(sink, line[9:])
+        assert await heard.messages.get() == Cancel(id=2)
 
 
-def test_an_empty_read_ends_it_at_once(pipe: tuple[int, int]) -> None:
-    source, sink = pipe
-    os.close(sink)
-    read_input(source, decode_to_worker, _never, lambda: True)
+async def test_what_came_before_the_loop_listened_is_not_lost(pipe: tuple[int, int]) -> None:
+    os.write(pipe[1], encode(Cancel(id=1)))
+    async with bounded():
+        assert await Heard(pipe[0]).messages.get() == Cancel(id=1)
 
 
-def test_it_ends_when_the_tick_says_so(pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_TICK_S", 0.001)
-    ticks = iter([True, True, False])
-    read_input(pipe[0], decode_to_worker, _never, lambda: next(ticks))
-    assert list(ticks) == []
-
-
-def test_a_line_over_the_limit_ends_it(
+async def test_a_line_over_the_limit_ends_it_for_the_loop_and_for_the_thread(
     pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(os, "read", lambda *_: b"x" * (MAX_LINE_BYTES + 1))
+    monkeypatch.setattr(module, "_TICK_S", 0.001)
     os.write(pipe[1], b"x")
-    read_input(pipe[0], decode_to_worker, _never, lambda: True)
-    assert "unreadable" in capsys.readouterr().err
+    async with bounded():
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(os, "read", lambda *_: b"x" * (MAX_LINE_BYTES + 1))
+            heard = Heard(pipe[0])
+            await heard.over.wait()
+        assert "unreadable" in capsys.readouterr().err
+        await asyncio.to_thread(heard.input.watch, lambda: True)
 
 
-def test_an_input_that_cannot_be_read_ends_it(capsys: pytest.CaptureFixture[str]) -> None:
+async def test_an_input_that_cannot_be_watched_ends_it(capsys: pytest.CaptureFixture[str]) -> None:
     folder = os.open("/", os.O_RDONLY)
     try:
-        read_input(folder, decode_to_worker, _never, lambda: True)
+        async with bounded():
+            await Heard(folder).over.wait()
     finally:
         os.close(folder)
     assert "unreadable" in capsys.readouterr().err
 
 
-def _never(messages: list[ToWorker]) -> None:
-    raise AssertionError(messages)
+def test_the_thread_sees_the_end_although_nobody_reads_what_came_before_it(pipe: tuple[int, int]) -> None:
+    source, sink = pipe
+    os.write(sink, encode(Cancel(id=1)))
+    os.close(sink)
+    Input(source, decode_to_worker).watch(lambda: True)
+
+
+def test_the_thread_is_not_woken_by_messages(pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is asked for a tick for as long as the input is open, whatever waits in it."""
+    monkeypatch.setattr(module, "_TICK_S", 0.001)
+    os.write(pipe[1], encode(Cancel(id=1)))
+    Input(pipe[0], decode_to_worker).watch(_thrice())
+
+
+def _thrice() -> Callable[[], bool]:
+    ticks = iter([True, True, False])
+    return lambda: next(ticks)
