@@ -70,6 +70,7 @@ def _decoders(shape: type[msgspec.Struct]) -> dict[str, msgspec.json.Decoder[Any
     return {field.name: msgspec.json.Decoder(field.type) for field in msgspec.structs.fields(shape)}
 
 
+_well_formed: Final = msgspec.json.Decoder(Generate)
 _object: Final = msgspec.json.Decoder(dict[str, Raw])
 _id: Final[msgspec.json.Decoder[Any]] = msgspec.json.Decoder(RequestId)
 _string: Final = msgspec.json.Decoder(str)
@@ -90,6 +91,30 @@ _SIZED_ELSEWHERE: Final = frozenset({"type", "unique_request_id", "provider", "a
 
 def read_request(data: str | bytes) -> Reading:
     """One frame as a request, as a refusal in kind, or as unreadable; never raises, whatever the bytes are."""
+    try:
+        request = _well_formed.decode(data.decode() if isinstance(data, bytes) else data)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return read_fields(data)
+    return request if _is_plain(request) else read_fields(data)
+
+
+def _is_plain(request: Generate) -> bool:
+    """Whether no field of a generation has a meaning of its own, as "" has that of an absent one."""
+    params = request.params
+    return (
+        _fits(request.unique_request_id)
+        and (request.prompt is None) == bool(request.messages)
+        and "" not in (request.prompt, request.provider, params.model_id, params.character_name)
+        and not (params.stop_tokens and "" in params.stop_tokens)
+        and all(message.name != "" for message in request.messages)
+    )
+
+
+def read_fields(data: str | bytes) -> Reading:
+    """`read_request`, field by field: what each of them may be beside what the protocol says, and which is wrong.
+
+    It reads what is well-formed to the same request; a test holds the two together.
+    """
     request_id: RequestId = ""
     try:
         raw = _object.decode(data.decode() if isinstance(data, bytes) else data)
@@ -112,11 +137,16 @@ def _read_id(raw: Mapping[str, Raw]) -> RequestId:
         value: RequestId = _id.decode(raw["unique_request_id"])
     except msgspec.ValidationError as error:
         raise _WrongField(ErrorCode.UNEXPECTED, f"unique_request_id: {error}") from error
-    fits = 1 <= len(value) <= MAX_ID_LENGTH if isinstance(value, str) else value in _ID_INTEGERS
-    if not fits:
+    if not _fits(value):
         text = f"unique_request_id must be a string of 1 to {MAX_ID_LENGTH} characters, or an integer of 64 bits"
         raise _WrongField(ErrorCode.UNEXPECTED, text)
     return value
+
+
+def _fits(request_id: RequestId) -> bool:
+    if isinstance(request_id, str):
+        return 1 <= len(request_id) <= MAX_ID_LENGTH
+    return request_id in _ID_INTEGERS
 
 
 def _read_kind(raw: Mapping[str, Raw], request_id: RequestId) -> Reading:

@@ -20,7 +20,7 @@ from waifu_client.protocol import (
     Unload,
     encode_request,
 )
-from waifu_llm.requests import Refused, Unreadable, read_request
+from waifu_llm.requests import Refused, Unreadable, read_fields, read_request
 
 LOAD = {"type": "load", "unique_request_id": "1", "provider": "echo"}
 PARAMS = {"model_id": "m"}
@@ -399,3 +399,82 @@ FIELDS += ["stream", "target_request_id", "scope", "base_url"]
 def test_a_known_type_with_an_id_is_always_answered_in_kind(kind: str, fields: dict[str, Any]) -> None:
     reading = read_request(json.dumps({**fields, "type": kind, "unique_request_id": "1"}).encode("utf-8", "replace"))
     assert not isinstance(reading, Unreadable)
+
+
+ODD = [
+    "null",
+    '""',
+    "0",
+    "1",
+    "-1",
+    "1.0",
+    "1.5",
+    "1e999",
+    "true",
+    "[]",
+    "{}",
+    '"x"',
+    '[""]',
+    '["a",5]',
+    '"\\ud800"',
+    "9" * 30,
+]
+GOOD_FIELDS = {
+    "type": ['"generate"'],
+    "unique_request_id": ['"1"', "7"],
+    "params": ['{"model_id":"m"}'],
+    "messages": ['[{"role":"user","content":"hi"}]', '[{"role":"user","content":"","name":""}]', "[]"],
+    "prompt": ['"raw"'],
+    "stream": ["true", "false"],
+    "provider": ['"echo"'],
+    "unknown": ['{"a":[1]}'],
+}
+GOOD_PARAMS = {
+    "model_id": ['"m"'],
+    "character_name": ['"Bob"'],
+    "temperature": ["0.5", "2"],
+    "max_output_length": ["5"],
+    "stop_tokens": ['["a",5]', "null"],
+    "timeout_ms": ["0", "5", "null"],
+    "top_p": ["0.5"],
+    "top_k": ["3"],
+    "seed": ["1"],
+    "unknown": ["[[]]"],
+}
+
+
+def objects(fields: dict[str, list[str]], always: int) -> st.SearchStrategy[str]:
+    """JSON objects of these fields, the first ones mostly there; odd values among good ones, names that come twice."""
+
+    def pairs(name: str) -> st.SearchStrategy[str]:
+        odd = st.sampled_from(ODD).map(lambda value: f'"{name}":{value}')
+        good = st.sampled_from(fields[name]).map(lambda value: f'"{name}":{value}')
+        return st.one_of(good, good, good, odd)
+
+    names = list(fields)
+    some = st.lists(st.sampled_from(names[always:]), max_size=4).map(lambda more: [*names[:always], *more])
+    several = some.flatmap(lambda chosen: st.permutations(chosen)).flatmap(lambda all_: st.tuples(*map(pairs, all_)))
+    return several.map(lambda parts: "{" + ",".join(parts) + "}")
+
+
+FRAMES = st.tuples(objects(GOOD_FIELDS, 2), objects(GOOD_PARAMS, 1)).map(
+    lambda both: both[0].replace(GOOD_FIELDS["params"][0], both[1])
+)
+
+
+@given(FRAMES)
+def test_what_is_read_at_one_go_is_read_field_by_field_to_the_same(frame: str) -> None:
+    assert read_request(frame) == read_fields(frame)
+
+
+@pytest.mark.parametrize("odd", ODD)
+@pytest.mark.parametrize("name", [*GOOD_FIELDS, *(f"params.{name}" for name in GOOD_PARAMS)])
+def test_an_odd_value_is_read_at_one_go_as_field_by_field(name: str, odd: str) -> None:
+    fields = {"type": '"generate"', "unique_request_id": '"1"', "messages": GOOD_FIELDS["messages"][0]}
+    params = {"model_id": '"m"'}
+    target = params if name.startswith("params.") else fields
+    target[name.removeprefix("params.")] = odd
+    if "params" not in fields:
+        fields["params"] = "{" + ",".join(f'"{key}":{value}' for key, value in params.items()) + "}"
+    frame = "{" + ",".join(f'"{key}":{value}' for key, value in fields.items()) + "}"
+    assert read_request(frame) == read_fields(frame)
