@@ -1,7 +1,6 @@
 """One generation: a provider's pieces in, chunk lines and the final message out."""
 
 import asyncio
-import dataclasses
 from collections.abc import AsyncIterator, Callable
 from typing import Final, Protocol
 
@@ -49,8 +48,7 @@ class Outlet(Protocol):
         """Wait until more can be queued."""
 
 
-@dataclasses.dataclass(slots=True)
-class Ticket:
+class Ticket(msgspec.Struct):
     """What the outside tells a request that runs. `complain` takes a failure that must not change the outcome."""
 
     complain: Callable[[BaseException], None]
@@ -95,7 +93,7 @@ async def _pump(pieces: AsyncIterator[Piece], answer: AnswerFilter, chunks: "_Ch
             raise asyncio.CancelledError
         if isinstance(piece, Finish):
             chunks.put([answer.end()])
-            return dataclasses.replace(piece, reason="stop") if answer.stopped else piece
+            return msgspec.structs.replace(piece, reason="stop") if answer.stopped else piece
         together = [piece] if isinstance(piece, str) else piece
         size = chunks.put(answer.feed_all(together))
         if answer.stopped:

@@ -12,8 +12,7 @@ import socket
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
-from types import SimpleNamespace
+from contextvars import ContextVar
 from typing import Any, Final, Protocol, TypeAlias
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -39,6 +38,7 @@ _PROBES: Final = {"TCP_KEEPIDLE": 30, "TCP_KEEPALIVE": 30, "TCP_KEEPINTVL": 10, 
 # neighbours, and aiohttp 3.14 asks to read on once per HTTP chunk while less than this waits: 0.5 us per chunk.
 _READ_AHEAD_BYTES: Final = 16 * 1024
 _DRAIN_S: Final = 0.05
+_POST_HEADERS: Final = {"Content-Type": "application/json", "Accept": "text/event-stream"}
 
 
 _AddressInfo: TypeAlias = tuple[int, int, int, str, tuple[Any, ...]]
@@ -87,17 +87,10 @@ class Session(Protocol):
     def get(self, url: str, *, allow_redirects: bool) -> Awaitable[Response]: ...  # noqa: D102
 
     def post(  # noqa: D102
-        self, url: str, *, data: bytes, headers: Mapping[str, str], allow_redirects: bool, trace_request_ctx: object
+        self, url: str, *, data: bytes, headers: Mapping[str, str], allow_redirects: bool
     ) -> Awaitable[Response]: ...
 
     async def close(self) -> None: ...  # noqa: D102
-
-
-class Trace(Protocol):
-    """What is used of an `aiohttp.TraceConfig`."""
-
-    @property
-    def on_connection_reuseconn(self) -> Any: ...  # noqa: D102 - a list of functions, typed in a way of its own
 
 
 class HttpLibrary(Protocol):
@@ -112,20 +105,23 @@ class HttpLibrary(Protocol):
     @property
     def DummyCookieJar(self) -> Callable[..., object]: ...  # noqa: D102
     @property
-    def TraceConfig(self) -> Callable[..., Trace]: ...  # noqa: D102
-    @property
     def ClientError(self) -> type[Exception]: ...  # noqa: D102
     @property
     def ClientOSError(self) -> type[Exception]: ...  # noqa: D102
     @property
+    def ClientConnectorError(self) -> type[Exception]: ...  # noqa: D102
+    @property
     def ServerDisconnectedError(self) -> type[Exception]: ...  # noqa: D102
 
 
-@dataclass(slots=True)
-class _Attempt:
-    """Whether a request went out on a connection that had served one before."""
+class _Attempt(msgspec.Struct):
+    """Whether a socket was made for a request; none is where it goes out on a connection that served one before."""
 
-    reused: bool = False
+    connects: bool = False
+
+
+# aiohttp's own tracing tells the same, and costs each request 50 us for all that it could tell besides.
+_attempt: Final[ContextVar[_Attempt | None]] = ContextVar("attempt", default=None)
 
 
 class HttpClient:
@@ -140,11 +136,9 @@ class HttpClient:
         # A reset comes as aiohttp's own kind of OSError, which is no ConnectionError.
         self._hung_up: Final = (library.ServerDisconnectedError, library.ClientOSError)
         self._leaving: set[asyncio.Task[None]] = set()
+        self._not_connected: Final = library.ClientConnectorError
         proxy = _proxy(upstream.base_url)
-        trace = library.TraceConfig()
-        trace.on_connection_reuseconn.append(_note_reuse)
         self._session = library.ClientSession(
-            trace_configs=[trace],
             connector=library.TCPConnector(
                 limit=0,
                 keepalive_timeout=_KEEP_ALIVE_S,
@@ -178,22 +172,19 @@ class HttpClient:
         data = msgspec.json.encode(body)
         while True:
             attempt = _Attempt()
+            _attempt.set(attempt)
             try:
-                return await self._post(path, data, attempt)
+                return await self._session.post(
+                    self.upstream.base_url + path, data=data, headers=_POST_HEADERS, allow_redirects=False
+                )
             except self.network_errors as error:
                 # A service may hang up on an idle connection just as the next request leaves (some do after every
                 # error of their own): it has not seen that request, and asking again is no second generation.
-                if not (attempt.reused and isinstance(error, self._hung_up)):
+                if attempt.connects or not self._is_hang_up(error):
                     raise self._unreachable(error) from error
 
-    async def _post(self, path: str, data: bytes, attempt: _Attempt) -> Response:
-        return await self._session.post(
-            self.upstream.base_url + path,
-            data=data,
-            headers={"Content-Type": "application/json", "Accept": "text/event-stream"},
-            allow_redirects=False,
-            trace_request_ctx=attempt,
-        )
+    def _is_hang_up(self, error: Exception) -> bool:
+        return isinstance(error, self._hung_up) and not isinstance(error, self._not_connected)
 
     async def get(self, path: str) -> bytes:
         """The body behind `path`. Cancelling it is safe. Raises: ProviderError for everything but success."""
@@ -297,6 +288,8 @@ def _checked_socket(info: _AddressInfo) -> socket.socket:
 
 def _probed_socket(info: _AddressInfo) -> socket.socket:
     """A socket whose connection the system looks after while it is idle."""
+    if (attempt := _attempt.get()) is not None:
+        attempt.connects = True
     family, kind, protocol, _, _ = info
     made = socket.socket(family, kind, protocol)
     with suppress(OSError):
@@ -306,11 +299,6 @@ def _probed_socket(info: _AddressInfo) -> socket.socket:
             if hasattr(socket, name):
                 made.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
     return made
-
-
-async def _note_reuse(_session: object, context: SimpleNamespace, _details: object) -> None:
-    if isinstance(context.trace_request_ctx, _Attempt):
-        context.trace_request_ctx.reused = True
 
 
 def is_success(response: Response) -> bool:

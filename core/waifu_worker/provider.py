@@ -7,8 +7,9 @@ call that blocks belongs in a thread.
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, field
 from typing import ClassVar, TypeAlias
+
+import msgspec
 
 from waifu_worker.wire import ChatMessage, Code, ModelInfo, OptionValue, Params, Usage
 
@@ -39,30 +40,30 @@ class ProviderError(Exception):
         self.provider_code = provider_code
 
 
-@dataclass(frozen=True, slots=True)
-class LoadRequest:
+class LoadRequest(msgspec.Struct, frozen=True):
     """What a load brings. `options` holds every option of the manifest, defaults filled in by the core.
 
     `report(stage, detail, fraction)` tells whoever waits how far it is; stage "model" begins a preload or a
     pull, which may take any time, while all before it is bounded by the core's key-check limit.
     """
 
-    api_key: str | None = field(repr=False)
+    api_key: str | None
     options: dict[str, OptionValue]
     preload_model_id: str | None
     report: Callable[[str, str, float | None], None]
 
+    def __repr__(self) -> str:
+        return f"LoadRequest(options={sorted(self.options)}, preload_model_id={self.preload_model_id!r})"
 
-@dataclass(frozen=True, slots=True)
-class LoadResult:
+
+class LoadResult(msgspec.Struct, frozen=True):
     """What a load gives: the models there are, and a warning where all is not as asked."""
 
     models: Sequence[ModelInfo]
     warning: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class GenerateRequest:
+class GenerateRequest(msgspec.Struct, frozen=True):
     """One generation. Exactly one of `messages` and `prompt` is set.
 
     Roles are system, user and assistant: the runtime has turned tool and function messages into user
@@ -76,11 +77,10 @@ class GenerateRequest:
     messages: Sequence[ChatMessage]
     prompt: str | None
     deadline: float | None
-    ignored: list[str] = field(default_factory=list)
+    ignored: list[str] = []
 
 
-@dataclass(frozen=True, slots=True)
-class Finish:
+class Finish(msgspec.Struct, frozen=True):
     """The last thing a generation yields: the provider said that the answer is complete.
 
     `reason`: stop, length or content_filter.

@@ -296,3 +296,8 @@ async def test_an_answer_that_cannot_be_written_ends_as_a_failure(driver: Driver
     running = driver.generation(HELLO, params())
     failure = await failed(running.answer())
     assert failure.error == Code.UNEXPECTED
+
+
+def test_the_key_of_a_load_is_in_no_text_made_of_it() -> None:
+    shown = repr(LoadRequest("secret", {"base_url": "https://user:secret@example.org"}, "m", lambda *_: None))
+    assert "secret" not in shown

@@ -26,6 +26,7 @@ _NEVER: Final = {
     *("aiohttp.web", "aiohttp.pytest_plugin", "aiohttp.test_utils", "asyncio.__main__", "cgi", "ctypes", "distutils"),
     *("importlib.metadata", "logging.config", "multiprocessing", "pdb", "pydoc", "pkg_resources", "setuptools"),
     *("sqlite3", "unittest", "xml", "xmlrpc", "zipfile", "csv", "argparse", "webbrowser", "http.server", "doctest"),
+    "dataclasses",
 }
 
 

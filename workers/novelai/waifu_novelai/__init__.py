@@ -7,11 +7,11 @@ account stays locked for a moment after a connection was closed, that refusal is
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from contextlib import aclosing
-from dataclasses import replace
 from typing import ClassVar, Final, cast
 from weakref import WeakKeyDictionary
 
 import aiohttp
+from msgspec.structs import replace
 
 from waifu_novelai.failures import is_locked, sharpened
 from waifu_novelai.older import FAMILIES, OLDER_SAMPLERS, OlderRoute, family_of

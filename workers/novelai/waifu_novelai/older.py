@@ -2,8 +2,9 @@
 
 import re
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from waifu_novelai.events import TokenReader
 from waifu_novelai.prompts import llama_turns, own_stops, plain_turns
@@ -35,8 +36,7 @@ OLDER_SAMPLERS: Final = {
 _RANGES: Final = {"repeat_last_n": (0, 8192), "frequency_penalty": (-2, 2), "presence_penalty": (-2, 2)}
 
 
-@dataclass(frozen=True, slots=True)
-class Family:
+class Family(msgspec.Struct, frozen=True):
     """Models with one tokenizer. `stop_ids`: the tokens that end a turn; `without`: samplers it has not."""
 
     ids: re.Pattern[str]

@@ -2,9 +2,10 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
+
+import msgspec
 
 from waifu_worker.provider import ProviderError
 from waifu_worker.upstream import clean_base_url
@@ -25,8 +26,7 @@ SAMPLERS: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(msgspec.Struct, frozen=True):
     """One load's options. None: Ollama decides."""
 
     base_url: str

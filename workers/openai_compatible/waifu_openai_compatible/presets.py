@@ -1,8 +1,9 @@
 """The servers that speak OpenAI's API in a way of their own: one row each, and no code."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Final
+
+import msgspec
 
 from waifu_worker.chat_dialect import OPENAI_NAMES, Dialect
 
@@ -10,13 +11,12 @@ _OPENAI: Final = {name: name for name in ("top_p", "presence_penalty", "frequenc
 _CUTS: Final = {"top_k": "top_k", "min_p": "min_p"}
 
 
-@dataclass(frozen=True, slots=True)
-class Preset:
+class Preset(msgspec.Struct, frozen=True):
     """One kind of server. `url`: where it is unless the load says so; None where only the load can."""
 
     url: str | None
     dialect: Dialect
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = msgspec.field(default_factory=dict)
 
 
 # Any server: the older name of the length, which all know; names in front, since chat templates have none.
