@@ -38,13 +38,14 @@ def text_frames(messages: Iterable[bytes]) -> list[bytes]:
     return parts
 
 
-async def write_texts(socket: ServerConnection, messages: list[bytes]) -> None:
-    """Hand these messages to the socket, one text frame each, in one write; never waits while the connection is open.
+def is_open(socket: ServerConnection) -> bool:
+    """Whether text may be written to it: its closing handshake has not begun."""
+    return socket.state is State.OPEN
 
-    `socket.drain()` waits until the client may be sent more. Raises: ConnectionClosed.
+
+def write_texts(socket: ServerConnection, messages: list[bytes]) -> None:
+    """Hand these messages to an open socket, one text frame each, in one write; never waits.
+
+    `socket.drain()` waits until the client may be sent more.
     """
-    if socket.state is State.OPEN:
-        socket.transport.write(b"".join(text_frames(messages)))
-    else:
-        # It waits for the end of the closing handshake and says why it ended.
-        await socket.send(messages[0], text=True)
+    socket.transport.write(b"".join(text_frames(messages)))

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
@@ -11,7 +12,7 @@ from websockets.exceptions import ConnectionClosed
 from waifu_client.protocol import AnyReply, RequestId
 from waifu_llm.config import LimitSettings
 from waifu_llm.outbox import Outbox
-from waifu_llm.server.frames import write_texts
+from waifu_llm.server.frames import is_open, write_texts
 
 # How long a client may take to answer a close frame before its socket is cut.
 CLOSE_S: Final = 2.0
@@ -27,13 +28,14 @@ _log = logging.getLogger(__name__)
 class Writer:
     """Owns a connection's outbox and the end of its socket.
 
-    What waits is written by a task that lives no longer than that takes: an idle connection has none.
+    What waits is written at the end of the turn that brought it, and by a task only while the client, or the others,
+    have to be waited for: an idle connection has none.
     `on_give_up` is called, once, where the client does not read.
     """
 
     __slots__ = (
-        "_ending", "_farewell", "_gone", "_limits", "_loop", "_messages_written", "_on_give_up", "_outbox", "_socket",
-        "_watch", "_writing",
+        "_ending", "_farewell", "_gone", "_limits", "_loop", "_messages_written", "_on_give_up", "_outbox",
+        "_socket", "_unwritten", "_watch", "_woken", "_writing",
     )  # fmt: skip
 
     def __init__(self, socket: ServerConnection, limits: LimitSettings, on_give_up: Callable[[], None]) -> None:
@@ -42,6 +44,9 @@ class Writer:
         self._on_give_up = on_give_up
         self._loop = asyncio.get_running_loop()
         self._outbox = Outbox(limits.pending_bytes)
+        # What was taken out and is not written yet.
+        self._unwritten: deque[list[bytes]] = deque()
+        self._woken = False
         self._writing: asyncio.Task[None] | None = None
         self._gone = False
         self._ending: tuple[int, str] | None = None
@@ -86,14 +91,47 @@ class Writer:
 
     def _wake(self) -> None:
         """Have what waits written, all that one turn of the loop brings at once."""
-        if self._writing is None and not self._gone:
-            self._writing = self._loop.create_task(self._write())
+        if not self._woken and self._writing is None and not self._gone:
+            self._woken = True
+            self._loop.call_soon(self._write_at_once)
+
+    def _write_at_once(self) -> None:
+        """Without a task, where nobody has to be waited for: nearly always."""
+        self._woken = False
+        if self._gone:
+            return
+        try:
+            done = self._ending is None and is_open(self._socket) and self._write_some()
+        except Exception:
+            _log.exception("an error inside the module")
+            self.cut()
+        else:
+            if not done:
+                self._writing = self._loop.create_task(self._write())
+
+    def _write_some(self) -> bool:
+        """Whether all that waits is written now; else the client has to be waited for, or the others are let on."""
+        begun = self._loop.time()
+        while self._unwritten or self._take():
+            messages = self._unwritten.popleft()
+            write_texts(self._socket, messages)
+            self._messages_written += len(messages)
+            if self._socket.transport.get_write_buffer_size() or self._loop.time() - begun >= _WRITE_FOR_S:
+                return False
+        self._outbox.written()
+        return True
+
+    def _take(self) -> bool:
+        if batch := self._outbox.take():
+            self._unwritten.extend(_parts(batch))
+        return bool(batch)
 
     async def _write(self) -> None:
         try:
-            while batch := self._outbox.take():
-                await self._write_batch(batch)
-            self._outbox.written()
+            done = False
+            while not done:
+                await self._let_on()
+                done = self._write_some()
             if self._ending is not None:
                 await self._close(*self._ending)
         except (ConnectionClosed, OSError):
@@ -105,16 +143,15 @@ class Writer:
             self._stop_watching()
             self._writing = None
 
-    async def _write_batch(self, batch: list[bytes]) -> None:
-        begun = self._loop.time()
-        for messages in _parts(batch):
-            await write_texts(self._socket, messages)
-            self._messages_written += len(messages)
-            if self._socket.transport.get_write_buffer_size():
-                await self._drain()
-            if self._loop.time() - begun >= _WRITE_FOR_S:
-                await asyncio.sleep(0)
-                begun = self._loop.time()
+    async def _let_on(self) -> None:
+        """Until the client may be sent more, and the others had their turn. Raises: ConnectionClosed."""
+        if self._socket.transport.get_write_buffer_size():
+            await self._drain()
+        else:
+            await asyncio.sleep(0)
+        if not is_open(self._socket):
+            # It waits for the end of the closing handshake and says why it ended.
+            await self._socket.send(b"", text=True)
 
     async def _drain(self) -> None:
         self._watch_progress()
