@@ -35,12 +35,12 @@ def talk() -> Talk:
     return Talk()
 
 
-# Requests: each gets its acknowledgement before its work is asked for.
+# Requests: each gets its acknowledgement before anything else; work that is begun tells nothing in the same turn.
 
 
-def test_a_load_is_acknowledged_and_then_started(talk: Talk) -> None:
+def test_a_load_is_begun_and_acknowledged(talk: Talk) -> None:
     effects = talk.say("load", "1", provider="echo", api_key="k", preload_model_id="m", base_url="http://x")
-    assert [type(e) for e in effects] == [Send, StartLoad]
+    assert [type(e) for e in effects] == [StartLoad, Send]
     assert sent(effects) == [{"type": "load_ack", "unique_request_id": "1", "provider": "echo"}]
     fields = only(effects, StartLoad).fields
     assert (fields.provider, fields.api_key, fields.preload_model_id) == ("echo", "k", "m")
@@ -49,7 +49,7 @@ def test_a_load_is_acknowledged_and_then_started(talk: Talk) -> None:
 
 def test_a_loads_timeout_is_armed_at_its_acknowledgement(talk: Talk) -> None:
     effects = talk.say("load", "1", provider="echo", timeout_ms=500)
-    assert [type(e) for e in effects] == [Send, SetTimer, StartLoad]
+    assert [type(e) for e in effects] == [SetTimer, StartLoad, Send]
     assert only(effects, SetTimer).at == talk.now + 0.5
 
 

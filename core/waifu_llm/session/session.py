@@ -147,8 +147,10 @@ class Session:
             timeout_s=_seconds(request.timeout_ms),
         )
         fields = LoadFields(request.provider, request.api_key, request.preload_model_id, request.fields)
-        ack = protocol.LoadAck(unique_request_id=ticket.request_id, provider=request.provider)
-        return [Send(ack), *self._errand(ticket, lambda: [*_timer(ticket), StartLoad(ticket, fields)])]
+        ack = Send(protocol.LoadAck(unique_request_id=ticket.request_id, provider=request.provider))
+        # Begun before it is acknowledged, what is loaded already is told in the same write.
+        begun = self._errand(ticket, lambda: [*_timer(ticket), StartLoad(ticket, fields), ack])
+        return begun if ack in begun else [ack, *begun]
 
     def _generate(self, request: protocol.Generate, size: int) -> list[Effect]:
         now = self._clock()

@@ -53,8 +53,8 @@ def plan_load(
         name: _asked_value(name, option, asked.fields.get(name), own[name])
         for name, option in manifest.declared.options.items()
     }
-    _check_upstreams(manifest, own, options, side.upstreams)
     elsewhere = _elsewhere(manifest, own, options)
+    _check_upstreams(manifest, own, options, side.upstreams, elsewhere)
     if elsewhere:
         # What an address is made of belongs together: a part of this server's own would turn the load's into a third.
         options |= {name: option.default for name, option in _addresses(manifest) if _absent(asked.fields.get(name))}
@@ -133,10 +133,14 @@ def _completed(source: str, option: Option, text: str) -> str:
 
 
 def _check_upstreams(
-    manifest: Manifest, own: Mapping[str, OptionValue], options: Mapping[str, OptionValue], upstreams: Upstreams
+    manifest: Manifest,
+    own: Mapping[str, OptionValue],
+    options: Mapping[str, OptionValue],
+    upstreams: Upstreams,
+    elsewhere: list[str],
 ) -> None:
     """Raises: BadLoadField where the load leads to a service that it may not name."""
-    for name in _elsewhere(manifest, own, options):
+    for name in elsewhere:
         option, value = manifest.declared.options[name], options[name]
         configured = (own[name], option.default)
         allowed = (
@@ -188,11 +192,8 @@ def _elsewhere(manifest: Manifest, own: Mapping[str, OptionValue], options: Mapp
     return [
         name
         for name, option in _addresses(manifest)
-        if (
-            _origin(options[name]) != _origin(own[name])
-            if option.type in _ADDRESS_TYPES
-            else options[name] != own[name]
-        )
+        if options[name] != own[name]
+        and (option.type not in _ADDRESS_TYPES or _origin(options[name]) != _origin(own[name]))
     ]
 
 
