@@ -10,13 +10,24 @@ import pytest
 from support.scripted_module import Peer, answer, scripted
 from support.waiting import bounded
 from websockets.asyncio.server import ServerConnection
+from websockets.frames import Frame, Opcode
 from websockets.http11 import Request, Response
 
 import waifu_client
 from waifu_client import exchange as exchanges
-from waifu_client.connection import Connection
+from waifu_client.connection import READ_BYTES, Connection
 from waifu_client.exchange import Exchange, patience
-from waifu_client.protocol import ErrorCode, ErrorReply, Generate, GetStats, Message
+from waifu_client.protocol import (
+    AnyReply,
+    ErrorCode,
+    ErrorReply,
+    Generate,
+    GenerateStreamChunk,
+    GenerateStreamDone,
+    GetStats,
+    Message,
+    encode_reply,
+)
 
 
 @pytest.fixture
@@ -117,6 +128,40 @@ async def test_a_module_that_dies_ends_every_request_with_connection_lost() -> N
         assert len({id(end) for end in ends}) == 3
         with pytest.raises(waifu_client.ConnectionLost):
             await llm.load("echo")
+
+
+async def test_a_flood_of_small_pieces_leaves_turns_of_the_loop_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    turn, in_turn = 0, dict[int, int]()
+    deliver = Exchange.deliver
+
+    def count(exchange: Exchange, item: AnyReply | waifu_client.LLMError) -> None:
+        in_turn[turn] = in_turn.get(turn, 0) + len("a piece")
+        deliver(exchange, item)
+
+    async def script(peer: Peer) -> None:
+        request = await peer.accept_generate()
+        chunk = GenerateStreamChunk(unique_request_id=request.unique_request_id, chunk="a piece")
+        frame = Frame(Opcode.TEXT, encode_reply(chunk)).serialize(mask=False)
+        pieces.append(len(frame))
+        peer.socket.transport.write(frame * 20_000)
+        await peer.send(
+            GenerateStreamDone(unique_request_id=request.unique_request_id, is_error=False, error=ErrorCode.SUCCESS)
+        )
+
+    async def tick() -> None:
+        nonlocal turn
+        while True:
+            turn += 1
+            await asyncio.sleep(0)
+
+    pieces: list[int] = []
+    async with scripted(script) as module, bounded(), waifu_client.connect(module.url) as llm:
+        monkeypatch.setattr(Exchange, "deliver", count)
+        ticking = asyncio.create_task(tick())
+        text = "".join([piece async for piece in llm.stream("Hi", model_id="m")])
+        ticking.cancel()
+    assert text == "a piece" * 20_000
+    assert max(in_turn.values()) <= 2 * READ_BYTES // pieces[0] * len("a piece")
 
 
 async def test_the_close_code_and_its_reason_are_told() -> None:

@@ -8,7 +8,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 from uuid import uuid4
@@ -23,8 +23,8 @@ from waifu_lollms.payloads import RAW, Payload, Refused, canceled, generation_fa
 from waifu_lollms.personalities.errors import PersonalityError
 from waifu_lollms.selection import Choice, Selection
 from waifu_lollms.selects import Earlier, end_of
+from waifu_lollms.speech import LONGEST_ANSWER, Speech
 
-LONGEST_ANSWER: Final = 1024 * 1024  # characters; no model says that much, and what is said is kept until its end
 SILENCE_MS: Final = 300_000  # without a word from the model; a local one may have to be read into memory first
 INTERNAL: Final = "an internal error: the gateway's log says more"
 # Who speaks where no personality does. None and "" are the protocol's "AI", and a raw answer may begin with "AI:".
@@ -37,29 +37,21 @@ _log: Final = logging.getLogger(__name__)
 class Generation:
     """What was asked for, and how far the answer is. `over`: what ends it is decided; nobody else may end it.
 
-    `earlier`: what the program selected before it, which is to hold for it. `room`: characters that may still come.
+    `earlier`: what the program selected before it, which is to hold for it.
     """
 
     payload: Payload
     earlier: Earlier
-    request_id: str = field(default_factory=lambda: uuid4().hex)
-    pieces: list[str] = field(default_factory=list)
-    room: int = LONGEST_ANSWER
+    speech: Speech
+    request_id: str
     turn_of: str | None = None
     over: bool = False
     task: asyncio.Task[None] | None = None
 
-    def taken(self, piece: str) -> str:
-        """As much of one more piece as there is room for."""
-        said = piece[: self.room]
-        self.room -= len(said)
-        self.pieces.append(said)
-        return said
-
     @property
     def answer(self) -> str:
         """The text so far."""
-        return "".join(self.pieces)
+        return self.speech.text
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +85,9 @@ class GenerationQueue:
         """It runs or waits; False where as many wait as may."""
         if len(self._waiting) >= self._length + (self._running is None):
             return False
-        self._waiting.append(Generation(payload, self._client.selects.earlier("generate_text")))
+        client, request_id = self._client, uuid4().hex
+        speech = Speech(client.send, client.tasks, request_id)
+        self._waiting.append(Generation(payload, client.selects.earlier("generate_text"), speech, request_id))
         self._advance()
         return True
 
@@ -172,7 +166,7 @@ class GenerationQueue:
             try:
                 await self._stream(client, generation, order)
             except ConnectionLost as lost:
-                if generation.pieces:  # what was said cannot be said again
+                if generation.speech.has_begun:  # what was said cannot be said again
                     raise UnexpectedError(lost.message) from lost
                 raise
 
@@ -209,12 +203,10 @@ class GenerationQueue:
         messages: tuple[Message, ...] = order.discussion.messages if is_chat else ()
         prompt = None if is_chat else order.discussion.text
         model = order.choice.model
-        async with client.stream(messages, prompt=prompt, model_id=model, provider=binding, **params) as stream:
+        stream = client.stream(messages, prompt=prompt, model_id=model, provider=binding, **params)
+        async with generation.speech as speech, stream:
             async for piece in stream:
-                if said := generation.taken(piece):
-                    chunk = {"chunk": said, "type": 0, "request_id": generation.request_id}
-                    await self._client.send("text_chunk", chunk)
-                if said != piece:
+                if not speech.add(piece):
                     raise Refused(f"the answer was ended after {LONGEST_ANSWER:,} characters: see `n_predicts`")
         self._told.ignored(binding, stream.ignored)
 

@@ -8,7 +8,7 @@ import pytest
 from support.lollms_service import House, Program, lollms_house, write_personality
 from support.puppet import Puppet, Strand, puppet
 from support.waiting import bounded
-from waifu_lollms.generation import LONGEST_ANSWER
+from waifu_lollms.speech import LONGEST_ANSWER
 
 PIECE = 32 * 1024
 STATE = "binding_name: fake\nmodel_name: puppet\npersonalities: [english/generic/lollms, english/fun/pirate]\n"
@@ -182,6 +182,23 @@ async def test_an_answer_without_an_end_is_ended_and_kept_as_far_as_it_came(hous
     assert len((await program.reply("text_generated"))["text"]) == LONGEST_ANSWER
     await strand.cancelled()
     assert program.nothing_more
+
+
+async def test_what_a_program_does_not_read_in_time_comes_later_and_whole(house: House, hand: Puppet) -> None:
+    program = await house.program()
+    await ask(program, "Hi", 0)
+    strand = await hand.strand()
+    await say(strand, program, "It begins")
+    program.reads.clear()
+    pieces = [f" {number} 👋" for number in range(200)]
+    for piece in pieces:
+        await strand.chunk(piece)
+    await strand.finish()
+    async with bounded():
+        await program.stuck.wait()
+    program.reads.set()
+    chunks, done = await program.generated()
+    assert done["text"] == "It begins" + "".join(pieces) == "It begins" + chunks
 
 
 async def test_what_is_asked_for_right_after_an_activation_is_answered_by_that_personality(
