@@ -55,9 +55,9 @@ class Outbox:
         return self._overflowing
 
     @property
-    def empty(self) -> bool:
-        """Nothing waits and nothing is being written."""
-        return not self._entries and not self._behind
+    def waits(self) -> bool:
+        """There is something to be taken."""
+        return bool(self._entries)
 
     def put(self, reply: AnyReply) -> None:
         """Add a message that is not a chunk."""

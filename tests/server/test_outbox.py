@@ -34,7 +34,7 @@ def send_all(outbox: Outbox) -> list[tuple[str, str, Any]]:
 
 
 def idle(outbox: Outbox) -> bool:
-    return outbox.empty
+    return not outbox.waits
 
 
 @pytest.fixture

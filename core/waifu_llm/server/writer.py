@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from websockets.asyncio.server import ServerConnection
@@ -112,19 +112,18 @@ class Writer:
     def _write_some(self) -> bool:
         """Whether all that waits is written now; else the client has to be waited for, or the others are let on."""
         begun = self._loop.time()
-        while self._unwritten or self._take():
+        while self._unwritten or self._outbox.waits:
+            if not self._unwritten:
+                self._unwritten.extend(_parts(self._outbox.take()))
             messages = self._unwritten.popleft()
             write_texts(self._socket, messages)
             self._messages_written += len(messages)
-            if self._socket.transport.get_write_buffer_size() or self._loop.time() - begun >= _WRITE_FOR_S:
+            if self._socket.transport.get_write_buffer_size():
+                return False
+            if self._unwritten and self._loop.time() - begun >= _WRITE_FOR_S:
                 return False
         self._outbox.written()
         return True
-
-    def _take(self) -> bool:
-        if batch := self._outbox.take():
-            self._unwritten.extend(_parts(batch))
-        return bool(batch)
 
     async def _write(self) -> None:
         try:
@@ -208,17 +207,16 @@ class Writer:
         self._loop.call_soon(self._on_give_up)
 
 
-def _parts(batch: list[bytes]) -> Iterator[list[bytes]]:
+def _parts(batch: list[bytes]) -> list[list[bytes]]:
     """A batch in as many writes as its size asks for, mostly one."""
     if sum(map(len, batch)) <= _WRITE_BYTES:
-        yield batch
-        return
-    part: list[bytes] = []
+        return [batch]
+    parts: list[list[bytes]] = [[]]
     size = 0
     for message in batch:
-        if part and size + len(message) > _WRITE_BYTES:
-            yield part
-            part, size = [], 0
-        part.append(message)
+        if parts[-1] and size + len(message) > _WRITE_BYTES:
+            parts.append([])
+            size = 0
+        parts[-1].append(message)
         size += len(message)
-    yield part
+    return parts
