@@ -365,6 +365,7 @@ PUBLISHED_TYPES: Final = frozenset(
 )
 
 _encoder: Final = msgspec.json.Encoder()
+_CHUNK_HEAD: Final = _encoder.encode(GenerateStreamChunk(unique_request_id=0, chunk="")).removesuffix(b'0,"chunk":""}')
 _reply_decoder: Final[msgspec.json.Decoder[AnyReply]] = msgspec.json.Decoder(AnyReply)
 
 
@@ -374,12 +375,10 @@ def encode_reply(reply: AnyReply) -> bytes:
 
 
 def encode_chunks(request_id: RequestId, texts: Sequence[str]) -> list[bytes]:
-    """What `encode_reply` makes of a `GenerateStreamChunk` for each of these texts, all at once."""
-    head = encode_reply(GenerateStreamChunk(unique_request_id=request_id, chunk="")).removesuffix(b'""}')
-    # A list: of any other iterable the encoder keeps the iterator, and with it the texts, for ever (msgspec 0.22).
-    lines = _encoder.encode_lines(list(texts)).split(b"\n")  # no line break is left in what JSON makes of a text
-    del lines[-1]
-    return [b"%b%b}" % (head, line) for line in lines]
+    """What `encode_reply` makes of a `GenerateStreamChunk` for each of these texts."""
+    encode = _encoder.encode
+    head = b'%b%b,"chunk":' % (_CHUNK_HEAD, encode(request_id))
+    return [b"%b%b}" % (head, encode(text)) for text in texts]
 
 
 def decode_reply(data: bytes | str) -> AnyReply:
