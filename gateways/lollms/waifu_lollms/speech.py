@@ -14,7 +14,7 @@ from waifu_lollms.interfaces import Send
 from waifu_lollms.tasks import Tasks
 
 LONGEST_ANSWER: Final = 1024 * 1024  # characters; no model says that much
-MOST_APART: Final = 16  # pieces that may wait before they are joined
+MOST_APART: Final = 512  # pieces that may wait before they are joined: more than come at once to a program that reads
 LONGEST_CHUNK: Final = 64 * 1024  # characters of those that were joined
 
 
