@@ -43,6 +43,7 @@ STOP_S: Final = 7.0
 LAST_RESORT_S: Final = 9.0
 _LAST_WORDS_S: Final = 0.5
 _OPEN_FILES: Final = 65536
+_CATCH_UP_AFTER_S: Final = 1.0
 _log: Final = logging.getLogger(__name__)
 
 
@@ -64,9 +65,13 @@ class _Running(msgspec.Struct, frozen=True):
     settle: Callable[[], None]
 
 
-def _read_what_waited(catalog: Catalog) -> None:
-    catch_up()
-    catalog.read_all()
+async def _catch_up(catalog: Catalog) -> None:
+    """What nobody has needed so far is read, so that nobody waits for it then. Not at once: a client that waited for
+    the module, and what it loads, have the processors first.
+    """
+    await asyncio.sleep(_CATCH_UP_AFTER_S)
+    await in_thread(catch_up)
+    await in_thread(catalog.read_all)
 
 
 @asynccontextmanager
@@ -105,7 +110,7 @@ async def _running_pool(
         def settle() -> None:
             processes.prepare()
             store.start()
-            reading.add(asyncio.get_running_loop().create_task(in_thread(_read_what_waited, catalog)))
+            reading.add(asyncio.get_running_loop().create_task(_catch_up(catalog)))
             pool.prewarm()
 
         try:
