@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import os
 import sys
 import threading
@@ -35,6 +36,9 @@ def run_gateway(pipes: Pipes, name: str, serve: Serve) -> NoReturn:
     has to close then gets a moment for it.
     """
     die_with_parent()
+    # What is imported stays: no collection needs to look at it.
+    gc.freeze()
+    gc.enable()
     asyncio.run(_live(pipes, name, serve))
     raise AssertionError("unreachable")
 

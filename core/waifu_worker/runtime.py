@@ -70,6 +70,7 @@ class _Life:
         output.send(ready)
         # What is imported stays: a collection that looks at it again keeps all streams waiting.
         gc.freeze()
+        gc.enable()
         requests = Requests(make, output, ready.name)
         over = asyncio.Event()
         self._serving = _Serving(asyncio.get_running_loop(), output, over)

@@ -46,7 +46,8 @@ def test_after_its_start_line_it_serves_and_then_says_where(gateway: GatewayProc
     with connected(first) as client, client.makefile("rw") as lines:
         lines.write(json.dumps({"do": "tell"}) + "\n")
         lines.flush()
-        assert json.loads(lines.readline())["pid"] == gateway.process.pid
+        told = json.loads(lines.readline())
+        assert (told["pid"], told["collects"]) == (gateway.process.pid, True)
 
 
 def test_without_a_start_line_it_says_nothing_and_leaves_at_the_end_of_its_input(gateway: GatewayProcess) -> None:

@@ -312,7 +312,8 @@ class Provider(provider.Provider):
         yield ""
 
     async def load(self, request):
-        return LoadResult((ModelInfo(id=str(gc.get_freeze_count())), ModelInfo(id=str(len(gc.get_objects())))))
+        said = gc.get_freeze_count(), len(gc.get_objects()), gc.isenabled()
+        return LoadResult([ModelInfo(id=str(one)) for one in said])
 """
 
 
@@ -321,6 +322,7 @@ def test_a_collection_in_a_worker_does_not_look_at_what_it_has_imported(tmp_path
     package.mkdir()
     (package / "__init__.py").write_text(COUNTING)
     with running(make_seed(tmp_path / "seed", package)) as worker:
-        frozen, others = load(worker).models or ()
+        frozen, others, enabled = load(worker).models or ()
     assert int(frozen.id) > 5000
     assert int(others.id) < 1000
+    assert enabled.id == "True"

@@ -64,7 +64,7 @@ def test_no_child_inherits_the_wire() -> None:
 
 def test_nothing_of_weight_is_imported_before_the_guard_stands() -> None:
     done = guarded("os.write(pipes.sink, ' '.join(sorted(extra)).encode())")
-    assert set(done.stdout.decode().split()) == {"resource", "waifu_worker", "waifu_worker.stdio"}
+    assert set(done.stdout.decode().split()) == {"gc", "resource", "waifu_worker", "waifu_worker.stdio"}
 
 
 def test_a_closed_stderr_does_no_harm() -> None:

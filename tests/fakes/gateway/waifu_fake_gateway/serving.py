@@ -1,11 +1,12 @@
 """What it serves: a line of JSON in, a line of JSON out, for as long as the other side likes.
 
-- `{"do": "tell"}`: `pid`, `argv`, `environ`, `settings`, `data_dir`, `url`, `token`, `log_level`.
+- `{"do": "tell"}`: `pid`, `argv`, `environ`, `settings`, `data_dir`, `url`, `token`, `log_level`, `collects`.
 - `{"do": "connect"}`: a connection to the module; `{"do": "generate", "text": ...}`: what echo makes of it, over that.
 - `{"do": "die"}`: no answer any more.
 """
 
 import asyncio
+import gc
 import json
 import os
 import sys
@@ -56,6 +57,7 @@ async def _talk(start: Start, reader: asyncio.StreamReader, writer: asyncio.Stre
 def _facts(start: Start) -> dict[str, object]:
     return {
         "pid": os.getpid(),
+        "collects": gc.isenabled(),
         "argv": sys.orig_argv,
         "environ": dict(os.environ),
         "settings": start.settings,
