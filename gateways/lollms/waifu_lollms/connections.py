@@ -6,6 +6,7 @@ import logging
 from typing import Any, Final
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.http11 import Request
 
@@ -85,7 +86,13 @@ class WebSocket(WebSocketsSansIOProtocol):
             self.transport.close()
 
     async def send(self, message: Any) -> None:
-        """What the application says. The library takes a refusal for a handshake that was forgotten, and logs it."""
+        """What the application says. The library takes a refusal for a handshake that was forgotten, and logs it.
+
+        Raises: ClientDisconnected where the client is gone, also before the loop has told so: asyncio would write a
+        line to the log for each message.
+        """
+        if message["type"] == "websocket.send" and self.transport.is_closing():
+            raise ClientDisconnected
         await super().send(message)
         self.handshake_complete = self.handshake_complete or self.close_sent
 

@@ -24,7 +24,8 @@ from support.socket_io import (
     read,
 )
 from support.waiting import bounded
-from waifu_lollms.connections import Stall
+from uvicorn.protocols.utils import ClientDisconnected
+from waifu_lollms.connections import Stall, WebSocket
 from waifu_lollms.limits import Limits
 from waifu_lollms.outgoing import Outgoing
 from websockets.asyncio.client import ClientConnection
@@ -208,6 +209,16 @@ async def test_a_connection_is_cut_once_nothing_goes_out_of_it() -> None:
     async with bounded():
         await transport.aborted.wait()
     stall.end()
+
+
+async def test_nothing_is_written_to_a_connection_that_is_gone() -> None:
+    """asyncio writes a line to the log for each such message."""
+    transport: Any = HalfDeadTransport()
+    transport.is_closing = lambda: True
+    websocket = WebSocket.__new__(WebSocket)
+    websocket.transport = transport
+    with pytest.raises(ClientDisconnected):
+        await websocket.send({"type": "websocket.send", "text": "x"})
 
 
 async def test_more_than_may_wait_for_a_client_disconnects_it_at_once(no_leaks: None) -> None:
