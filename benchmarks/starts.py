@@ -22,8 +22,9 @@ _NOWHERE: Final = "http://127.0.0.1:9"
 NO_NETWORK: Final = dict.fromkeys(
     ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"), _NOWHERE
 )
-# What a start still does after it has said that it is done.
+# What a start still does after it has said that it is done, and until it has read what nobody has needed yet.
 _SETTLE_S: Final = 0.5
+_CAUGHT_UP_S: Final = 2.0
 
 
 async def product(home: ProductHome, sizes: Sizes) -> Measured:
@@ -39,10 +40,11 @@ async def product(home: ProductHome, sizes: Sizes) -> Measured:
         stray = +(await client.finished([]))
         client.close()
     with served(home) as module:
-        await asyncio.sleep(_SETTLE_S)
+        await asyncio.sleep(_CAUGHT_UP_S)
         idle = resident_bytes(module.core)
         connection_kb = await _per_connection(module.url, module.core, sizes.idle)
     with served(home, "--prewarm", PROVIDER, extra={"OPENAI_API_KEY": API_KEY}) as warm:
+        await asyncio.sleep(_CAUGHT_UP_S)
         await _quiet(warm)
         async with clients(warm.url, 1) as (client,):
             prewarmed_s = await client.load(PROVIDER, API_KEY)
