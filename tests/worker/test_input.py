@@ -2,7 +2,9 @@
 
 import asyncio
 import os
+import sys
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 
 import pytest
 from support.waiting import bounded
@@ -103,6 +105,33 @@ def test_the_thread_is_not_woken_by_messages(pipe: tuple[int, int], monkeypatch:
     monkeypatch.setattr(module, "_TICK_S", 0.001)
     os.write(pipe[1], encode(Cancel(id=1)))
     Input(pipe[0], decode_to_worker).watch(_thrice())
+
+
+async def test_where_no_loop_reads_a_pipe_the_thread_hands_over_what_it_reads(
+    pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What Windows does, with a pipe of this system: what comes before there is a loop waits for it."""
+    monkeypatch.setattr(module, "_TICK_S", 0.001)
+    monkeypatch.setattr(module, "sys", SimpleNamespace(platform="win32", stderr=sys.stderr))
+    source, sink = pipe
+    ticked = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def tick() -> bool:
+        loop.call_soon_threadsafe(ticked.set)
+        return False
+
+    read = Input(source, decode_to_worker)
+    messages: asyncio.Queue[ToWorker] = asyncio.Queue()
+    os.write(sink, encode(Cancel(id=1)))
+    async with bounded():
+        watching = asyncio.create_task(asyncio.to_thread(read.watch, tick))
+        await ticked.wait()
+        read.open(messages.put_nowait, lambda: None)
+        os.write(sink, encode(Cancel(id=2)))
+        assert [await messages.get() for _ in range(2)] == [Cancel(id=1), Cancel(id=2)]
+        os.close(sink)
+        await watching
 
 
 def _thrice() -> Callable[[], bool]:
