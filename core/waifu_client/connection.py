@@ -42,6 +42,22 @@ PING_S: Final = 20.0  # off loopback only: on it a dead module closes the socket
 PONG_S: Final = 60.0
 
 
+class _Socket(ClientConnection, asyncio.BufferedProtocol):
+    """Reads `READ_BYTES` at a time."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._buffer = memoryview(bytearray(READ_BYTES))
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Where to read to."""
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """So much of it is read."""
+        self.data_received(bytes(self._buffer[:nbytes]))
+
+
 class Connection:
     """An open socket, its two tasks and the requests that wait on it."""
 
@@ -70,6 +86,7 @@ class Connection:
                 ping_interval=None if local else PING_S,
                 ping_timeout=PONG_S,
                 proxy=None if local else True,
+                create_connection=_Socket,
             )
         except InvalidURI as error:
             raise ValueError(f"not a WebSocket address: {error.uri}") from None
@@ -79,7 +96,6 @@ class Connection:
             raise ModuleNotRunning(
                 f"no module answers at {urlsplit(url).netloc.rpartition('@')[2]}: run `waifu-llm serve`, then try again"
             ) from error
-        setattr(socket.transport, "max_size", READ_BYTES)  # noqa: B010 - it has no type
         return cls(socket)
 
     def new_id(self) -> str:

@@ -149,7 +149,7 @@ class Gateway:
     async def _died(self, message: str) -> float | None:
         limit_reached = self._crashes.died(self._clock.time(), delivered=False)
         if limit_reached:
-            _log.error("%s; it is given up, since it died too often", message)
+            _log.error("%s; it is given up, since it died too often: mend that, then start the module again", message)
             await self._give_up()
             return None
         delay = restart_delay(self._crashes.deaths)
