@@ -57,6 +57,7 @@ class Worker:
     cancelled: dict[int, float] = field(default_factory=dict)
     contexts: set[object] = field(default_factory=set)
     silent: bool = False
+    leaving: bool = False
     mourned: bool = False
 
     @property
@@ -128,6 +129,8 @@ class ModuleModel(RuleBasedStateMachine):
         self.hurried = False
         # Who ends what in this turn: of two clients, the one that spoke first may be heard second.
         self.ends: list[tuple[FakeClient, tuple[str, ...], str | None]] = []
+        # And whose requests have ended by that, unless it vanishes before it is heard.
+        self.ended: list[tuple[FakeClient, Ask]] = []
         self.sick: set[str] = set()
         self.raised = Raised()
         logging.getLogger().addHandler(self.raised)
@@ -184,6 +187,7 @@ class ModuleModel(RuleBasedStateMachine):
         for ask in self.asks:
             ask.fresh = False
         self.ends.clear()
+        self.ended.clear()
 
     # What clients do.
 
@@ -256,9 +260,16 @@ class ModuleModel(RuleBasedStateMachine):
         client.say("interrupt", f"i{next(self.numbers)}", **({"scope": "all"} if everybody else {}))
         for ask in self.open("generate"):
             if everybody or ask.client is client:
-                ask.happened("INTERRUPT")
+                self.end(client, ask)
         if everybody:
             self.ends.append((client, ("generate",), None))
+
+    def end(self, client: FakeClient, ask: Ask, *, surely: bool = True) -> None:
+        """A client ends a request, its own or another's."""
+        was_over = ask.over
+        ask.happened("INTERRUPT", ends=surely)
+        if ask.over and not was_over:
+            self.ended.append((client, ask))
 
     def interrupt_one(self, data: st.DataObject, _: int) -> None:
         choices = list(self.open("load", "generate"))
@@ -271,7 +282,7 @@ class ModuleModel(RuleBasedStateMachine):
         provider = data.draw(st.sampled_from(PROVIDERS))
         for ask in self.open("generate", "load", provider=provider):
             # A load may have its worker's word already, or ask for the next worker.
-            ask.happened("INTERRUPT", ends=ask.kind == "generate")
+            self.end(self.clients[index] or self._connect(index), ask, surely=ask.kind == "generate")
         ask = self.ask(index, "unload", provider, may={"SUCCESS"})
         ask.client.say("unload", ask.id, provider=provider)
         self.ends.append((ask.client, ("load", "generate"), provider))
@@ -284,6 +295,8 @@ class ModuleModel(RuleBasedStateMachine):
         client, self.clients[index] = self.clients[index], None
         if client is not None:
             client.vanish()
+            for who, ask in self.ended:
+                ask.over = ask.over and who is not client
             for ask in self.asks:
                 ask.gone = ask.gone or ask.client is client
 
@@ -339,7 +352,8 @@ class ModuleModel(RuleBasedStateMachine):
             answer = wire.Chunk(id=number, texts=(text,))
             if ask.is_open:
                 ask.said += text
-                ask.sure = ask.sure if ask.over else len(ask.said)
+                # What it would say after its end, in the same turn, nobody hears.
+                ask.sure = ask.sure if ask.over or worker.leaving else len(ask.said)
                 if ask.stream and ask.deadline is not None:
                     ask.deadline = self.loop.time() + TIMEOUT_S
         else:
@@ -359,6 +373,7 @@ class ModuleModel(RuleBasedStateMachine):
         match what:
             case "exit":
                 self.inside(lambda: worker.process.exit(-9))
+                worker.leaving = True
             case "silence":
                 worker.silent = True
             case "build":

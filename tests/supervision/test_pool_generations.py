@@ -8,7 +8,8 @@ from support.pool_bench import Bench, MakeBench, RecordingSink, job
 from support.waiting import bounded
 
 from waifu_llm.config import LimitSettings
-from waifu_llm.errors import Busy, Closing
+from waifu_llm.errors import Busy, Closing, WorkerCrashed
+from waifu_llm.supervision.context import Context
 from waifu_llm.supervision.jobs import Loaded
 from waifu_worker import wire
 
@@ -126,6 +127,24 @@ async def test_a_crash_loop_ends_in_failed_until_the_next_load(make_bench: MakeB
     assert bench.spawn.count == 3
     load, process = await loaded(bench)
     assert [worker.state for worker in bench.pool.workers()] == ["ready"]
+
+
+async def test_a_load_in_the_turn_of_a_generation_starts_again_what_failed(make_bench: MakeBench) -> None:
+    bench = make_bench(crashes=1)
+    load, process = await loaded(bench)
+    sink = RecordingSink()
+    bench.pool.generate(load, job(), "c", sink)
+    await process.next_sent(wire.Generate)
+    process.exit(1)
+    await sink.ending()
+    assert [worker.state for worker in bench.pool.workers()] == ["failed"]
+    assert isinstance(load, Context)
+    both = asyncio.gather(load.ensure(by_load=False), load.ensure(by_load=True), return_exceptions=True)
+    async with bounded():
+        await bench.spawn.loaded()
+        of_generation, of_load = await both
+    assert isinstance(of_generation, WorkerCrashed)
+    assert of_load is None
 
 
 async def test_a_worker_that_delivers_and_dies_is_started_again_without_counting(make_bench: MakeBench) -> None:

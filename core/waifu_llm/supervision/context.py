@@ -12,6 +12,7 @@ from waifu_llm.supervision.exchange import Exchange
 from waifu_llm.supervision.fields import LoadPlan
 from waifu_llm.supervision.jobs import LoadProgress, ModelList
 from waifu_llm.supervision.life import OnProgress
+from waifu_llm.supervision.state import WorkerState
 from waifu_llm.supervision.supervisor import Supervisor
 from waifu_worker.wire import Done, FromWorker, Load, Models, Progress
 
@@ -40,6 +41,7 @@ class Context:
         self._loaded_on: Channel[FromWorker] | None = None
         self._loading: asyncio.Task[None] | None = None
         self._loading_since = 0
+        self._loading_by_load = False
         self._refreshing: asyncio.Task[None] | None = None
         self._waiters: Counter[asyncio.Task[None]] = Counter()
         self._listeners: set[OnProgress] = set()
@@ -76,8 +78,11 @@ class Context:
             self._listeners.add(on_progress)
         # One that began before a stop ends with it, perhaps only when that is over: who comes later is not in it.
         is_doomed = self._loading_since != self.supervisor.stops
+        # Only a load starts what failed again: a generation that came before it is about to hear of the failure.
+        is_doomed |= by_load and not self._loading_by_load and self.supervisor.state is WorkerState.FAILED
         if self._loading is None or self._loading.done() or is_doomed:
             self._loading_since = self.supervisor.stops
+            self._loading_by_load = by_load
             self._loading = self._loop.create_task(self._load(by_load=by_load))
             # All who wait may leave before its end.
             self._loading.add_done_callback(_look_at)
