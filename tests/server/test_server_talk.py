@@ -2,15 +2,13 @@
 
 import asyncio
 import json
-import threading
 from typing import Any
 
 import pytest
 from support.fake_pool import FakeLoaded, FakePool
 from support.peer import PARAMS, USER, Peer, connected
 from support.serving import serving
-from support.waiting import WAIT_S, bounded
-from websockets.sync.client import connect as connect_blocking
+from support.waiting import bounded
 
 from waifu_client.protocol import ErrorCode
 from waifu_llm.config import ServerSettings
@@ -47,33 +45,6 @@ async def test_a_load_is_acknowledged_while_it_goes_on() -> None:
             "start_failed",
             "it did not start; see its log",
         )
-
-
-class _BlockedPool(FakePool):
-    """Begins a generation only once the acknowledgement has arrived, however long the loop stands still for it."""
-
-    heard = threading.Event()
-
-    def generate(self, loaded: object, job: Job, connection: object, sink: Sink) -> Any:
-        assert self.heard.wait(WAIT_S), "the acknowledgement did not leave before the work began"
-        return super().generate(loaded, job, connection, sink)
-
-
-async def test_an_acknowledgement_leaves_before_the_work_begins() -> None:
-    pool = _BlockedPool()
-    pool.last = FakeLoaded("echo")
-    async with serving(pool) as running:
-
-        def client() -> str:
-            with connect_blocking(running.url) as socket:
-                request = {"type": "generate", "unique_request_id": "1", "messages": USER, "params": PARAMS}
-                socket.send(json.dumps(request))
-                reply: dict[str, Any] = json.loads(socket.recv(WAIT_S))
-                pool.heard.set()
-                return str(reply["type"])
-
-        async with bounded():
-            assert await asyncio.to_thread(client) == "generate_ack"
 
 
 async def test_unreadable_frames_get_errors_and_the_connection_stays() -> None:
@@ -141,20 +112,20 @@ async def test_a_load_that_is_interrupted_stops_waiting() -> None:
             await load.cancelled.wait()
 
 
-async def test_a_request_that_is_interrupted_at_once_never_reaches_the_pool() -> None:
+async def test_a_request_that_is_interrupted_at_once_is_cancelled_at_the_pool() -> None:
     async with serving() as running, connected(running.url) as peer:
         running.pool.last = FakeLoaded("echo")
         frames = (
             {"type": "generate", "unique_request_id": "1", "messages": USER, "params": PARAMS},
             {"type": "interrupt", "unique_request_id": "2"},
         )
-        # Both in one write: the server reads the second before it begins the first.
+        # Both in one write: a worker that hears both at once never asks its provider.
         for frame in frames:
             peer.socket.protocol.send_text(json.dumps(frame).encode())
         peer.socket.transport.write(b"".join(peer.socket.protocol.data_to_send()))
         _, ack, done = await peer.hear_types("generate_ack", "interrupt_ack", "generate_done")
         assert (ack["interrupted"], done["error"]) == (["1"], "INTERRUPT")
-        assert running.pool.order == []
+        assert (await running.pool.generations.get()).cancelled.is_set()
 
 
 class _HastyPool(FakePool):

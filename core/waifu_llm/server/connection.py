@@ -245,8 +245,8 @@ class Connection:
     ) -> None:
         match effect:
             case StartGeneration():
-                # Behind the writer's own wake-up: the acknowledgement leaves before the work begins.
-                self._loop.call_soon(self._generate, effect)
+                # Before the acknowledgement is written: the worker has its job while that is done.
+                self._generate(effect)
             case StartLoad(ticket):
                 self._run_task(ticket, self._load(effect))
             case ReadModels(ticket):
