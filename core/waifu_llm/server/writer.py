@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -45,7 +44,7 @@ class Writer:
         self._loop = asyncio.get_running_loop()
         self._outbox = Outbox(limits.pending_bytes)
         # What was taken out and is not written yet.
-        self._unwritten: deque[list[bytes]] = deque()
+        self._unwritten: list[list[bytes]] = []
         self._woken = False
         self._writing: asyncio.Task[None] | None = None
         self._gone = False
@@ -115,7 +114,7 @@ class Writer:
         while self._unwritten or self._outbox.waits:
             if not self._unwritten:
                 self._unwritten.extend(_parts(self._outbox.take()))
-            messages = self._unwritten.popleft()
+            messages = self._unwritten.pop(0)
             write_texts(self._socket, messages)
             self._messages_written += len(messages)
             if self._socket.transport.get_write_buffer_size():
