@@ -72,7 +72,10 @@ class Worker:
 
 @dataclass(eq=False)
 class Ask:
-    """A request. `may`: the codes it may end with, for what happened to it. `over`: it must have ended."""
+    """A request. `may`: the codes it may end with, for what happened to it. `over`: it must have ended.
+
+    `sure`: how much of what was said its client must have heard; `settled`: that before this turn.
+    """
 
     client: FakeClient
     id: str
@@ -91,6 +94,7 @@ class Ask:
     wire_id: int = 0
     said: str = ""
     sure: int = 0
+    settled: int = 0
 
     @property
     def is_open(self) -> bool:
@@ -186,6 +190,7 @@ class ModuleModel(RuleBasedStateMachine):
         self.shared = last.provider if (last := self.module.bench.pool.last_loaded) is not None else None
         for ask in self.asks:
             ask.fresh = False
+            ask.settled = ask.sure
         self.ends.clear()
         self.ended.clear()
 
@@ -268,6 +273,8 @@ class ModuleModel(RuleBasedStateMachine):
         """A client ends a request, its own or another's."""
         was_over = ask.over
         ask.happened("INTERRUPT", ends=surely)
+        # It may be read before what a worker has said in this turn.
+        ask.sure = ask.settled
         if ask.over and not was_over:
             self.ended.append((client, ask))
 
@@ -276,7 +283,7 @@ class ModuleModel(RuleBasedStateMachine):
         if choices:
             ask = data.draw(st.sampled_from(choices))
             ask.client.say("interrupt", f"i{next(self.numbers)}", target_request_id=ask.id)
-            ask.happened("INTERRUPT")
+            self.end(ask.client, ask)
 
     def unload(self, data: st.DataObject, index: int) -> None:
         provider = data.draw(st.sampled_from(PROVIDERS))
