@@ -22,6 +22,10 @@ SOON = ("email.utils", "hashlib", "hmac", "linecache", "random", "secrets", "shu
 RARELY = ("asyncio.sslproto", "importlib.metadata", "msgspec.inspect", "ssl")
 
 _HOW = "__waifu_llm_late__"
+# What the import system itself looks at while it makes a module.
+_OF_THE_IMPORT = frozenset(
+    ("__class__", "__dict__", "__file__", "__loader__", "__name__", "__package__", "__path__", "__spec__")
+)
 
 
 def postpone(names: Sequence[str] = (*SOON, *RARELY)) -> None:
@@ -41,14 +45,13 @@ def catch_up(names: Sequence[str] = SOON) -> None:
 class _Unread(ModuleType):
     """A module whose code has not run. It becomes a plain one when that is done: until then others wait for it."""
 
-    def __getattr__(self, name: str) -> object:
-        known = self.__dict__
-        how = known.get(_HOW)
-        if how is not None:
-            how.run(self)
-        if name in known:
-            return known[name]
-        raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
+    def __getattribute__(self, name: str) -> object:
+        # Also for a name that is there already: what it leads to may need one that is not.
+        if name not in _OF_THE_IMPORT:
+            how = ModuleType.__getattribute__(self, "__dict__").get(_HOW)
+            if how is not None:
+                how.run(self)
+        return ModuleType.__getattribute__(self, name)
 
 
 class _Late:

@@ -10,6 +10,7 @@ from types import ModuleType
 import pytest
 from support.waiting import WAIT_S
 
+from waifu_llm import late
 from waifu_llm.late import RARELY, SOON, catch_up, postpone
 
 NAME = "waifu_llm_probe_of_late_imports"
@@ -109,6 +110,49 @@ def test_two_threads_that_look_at_once_run_it_once(write: Write) -> None:
     for thread in threads:
         thread.join(WAIT_S)
     assert seen == [1, 1]
+
+
+def test_another_thread_gets_nothing_of_it_while_it_runs(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(f"import sys\ndef early(): return late()\nsys.modules['{NAME}.gate'].enter()\ndef late(): return 1")
+    entered, go_on, has_looked = threading.Event(), threading.Event(), threading.Event()
+
+    class Gate(ModuleType):
+        def enter(self) -> None:
+            entered.set()
+            assert go_on.wait(WAIT_S)
+
+    class Lock:
+        """Tells that the second thread waits for the first."""
+
+        def __init__(self) -> None:
+            self._lock = threading.RLock()
+
+        def __enter__(self) -> None:
+            if threading.current_thread() is looking:
+                has_looked.set()
+            self._lock.acquire()
+
+        def __exit__(self, *_: object) -> None:
+            self._lock.release()
+
+    def look() -> None:
+        try:
+            seen.append(module.early())
+        finally:
+            has_looked.set()
+
+    monkeypatch.setattr(late, "RLock", Lock)
+    sys.modules[f"{NAME}.gate"] = Gate("gate")
+    running, looking = threading.Thread(target=catch_up, args=([NAME],)), threading.Thread(target=look)
+    module, seen = probe(), list[int]()
+    running.start()
+    assert entered.wait(WAIT_S)
+    looking.start()
+    assert has_looked.wait(WAIT_S)
+    go_on.set()
+    for thread in (running, looking):
+        thread.join(WAIT_S)
+    assert seen == [1]
 
 
 def test_one_in_a_package_is_the_package_s_attribute(write: Write) -> None:
