@@ -7,7 +7,7 @@ call that blocks belongs in a thread.
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Sequence
-from typing import ClassVar, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import msgspec
 
@@ -54,6 +54,10 @@ class LoadRequest(msgspec.Struct, frozen=True):
 
     def __repr__(self) -> str:
         return f"LoadRequest(options={sorted(self.options)}, preload_model_id={self.preload_model_id!r})"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        """As little for those who show values with `rich`, which does not ask for the text above."""
+        return [("options", sorted(self.options))]
 
 
 class LoadResult(msgspec.Struct, frozen=True):

@@ -5,7 +5,7 @@ fields are refused; `Ready.wire` guards against a mix of releases.
 """
 
 from enum import StrEnum
-from typing import Annotated, Final, TypeAlias
+from typing import Annotated, Any, Final, TypeAlias
 
 import msgspec
 from msgspec import Meta
@@ -98,6 +98,10 @@ class Load(_Message, frozen=True, kw_only=True):
 
     def __repr__(self) -> str:
         return f"Load(id={self.id}, ctx={self.ctx}, options={sorted(self.options)})"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        """As little for those who show values with `rich`, which does not ask for the text above."""
+        return [("options", sorted(self.options))]
 
 
 class Models(_Message, frozen=True, kw_only=True):

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from types import SimpleNamespace
 
 import pytest
@@ -104,7 +104,9 @@ def test_the_thread_is_not_woken_by_messages(pipe: tuple[int, int], monkeypatch:
     """It is asked for a tick for as long as the input is open, whatever waits in it."""
     monkeypatch.setattr(module, "_TICK_S", 0.001)
     os.write(pipe[1], encode(Cancel(id=1)))
-    Input(pipe[0], decode_to_worker).watch(_thrice())
+    ticks = iter([True, True, False])
+    Input(pipe[0], decode_to_worker).watch(lambda: next(ticks))
+    assert list(ticks) == []
 
 
 async def test_where_no_loop_reads_a_pipe_the_thread_hands_over_what_it_reads(
@@ -132,8 +134,3 @@ async def test_where_no_loop_reads_a_pipe_the_thread_hands_over_what_it_reads(
         assert [await messages.get() for _ in range(2)] == [Cancel(id=1), Cancel(id=2)]
         os.close(sink)
         await watching
-
-
-def _thrice() -> Callable[[], bool]:
-    ticks = iter([True, True, False])
-    return lambda: next(ticks)

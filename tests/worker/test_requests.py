@@ -23,6 +23,7 @@ from waifu_worker.wire import (
     Load,
     ModelInfo,
     Models,
+    OptionValue,
     Params,
     Progress,
     Unload,
@@ -299,5 +300,10 @@ async def test_an_answer_that_cannot_be_written_ends_as_a_failure(driver: Driver
 
 
 def test_the_key_of_a_load_is_in_no_text_made_of_it() -> None:
-    shown = repr(LoadRequest("secret", {"base_url": "https://user:secret@example.org"}, "m", lambda *_: None))
-    assert "secret" not in shown
+    options: dict[str, OptionValue] = {"base_url": "https://user:secret@example.org"}
+    for load in (
+        LoadRequest("secret", options, "m", lambda *_: None),
+        Load(id=1, ctx=1, api_key="secret", options=options),
+    ):
+        assert "secret" not in repr(load)
+        assert load.__rich_repr__() == [("options", ["base_url"])]

@@ -262,8 +262,6 @@ class Connection:
 
     def _generate(self, effect: StartGeneration) -> None:
         ticket = effect.ticket
-        if ticket.done:
-            return
         try:
             # A gateway speaks for many: each of its generations counts by itself.
             share = ticket if self.of_gateway else self

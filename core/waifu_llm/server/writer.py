@@ -195,6 +195,7 @@ class Writer:
     def _give_up(self, reason: str) -> None:
         """A client that does not read costs the others nothing more."""
         self._outbox.discard()
+        self._unwritten.clear()
         if self._gone or self._farewell is not None:
             return
         _log.warning("disconnecting a client that does not read: %s", reason)

@@ -76,6 +76,8 @@ class Speech:
             await asyncio.wait([telling])
         finally:
             telling.cancel()
+        if kind is None and not telling.cancelled() and (failure := telling.exception()) is not None:
+            raise failure
 
     async def _tell(self) -> None:
         while self._waiting or not self._complete:

@@ -115,3 +115,14 @@ async def test_it_has_an_end(speech: Speech, reader: Reader) -> None:
         assert not speech.add("bc")
         assert not speech.add("d")
     assert speech.text == "".join(reader.chunks) == "a" * (LONGEST_ANSWER - 1) + "b"
+
+
+async def test_a_failure_to_send_is_that_of_the_answer() -> None:
+    async def broken(event: str, payload: Mapping[str, object]) -> None:
+        raise RuntimeError("a bug")
+
+    tasks = Tasks()
+    async with bounded():
+        with pytest.raises(RuntimeError, match="a bug"):
+            async with Speech(broken, tasks, "id") as speech:
+                speech.add("x")
