@@ -51,12 +51,22 @@ class Watch:
         self._zombies = {child: self._zombies.get(child, now) for child in alive if _is_zombie(child)}
         for child, since in self._zombies.items():
             if now - since > _ZOMBIE_S:
-                self._breach(f"I3: {child.pid} has been a zombie for {now - since:.1f} s")
+                self._breach(f"I3: {child.pid} has been a zombie for {now - since:.1f} s, {self._origin(child)}")
         if secrets:
             for child in alive:
                 with contextlib.suppress(psutil.Error):
                     told = " ".join([*child.cmdline(), *child.environ().values()])
                     self._world.ledger.check_secrets(f"the arguments or variables of {child.pid}", told)
+
+    def _origin(self, child: psutil.Process) -> str:
+        """What it was, and whose it is to take away."""
+        with contextlib.suppress(psutil.Error):
+            parent = child.parent()
+            whose = (
+                "nobody" if parent is None else f"{parent.pid} ({parent.status()}: {' '.join(parent.cmdline())[:80]})"
+            )
+            return f"left by {whose}: {self._module.seen.get(child, '')[:120]}"
+        return "just taken away"
 
     def _look_at_environments(self) -> None:
         for folder in unfinished(self._module.home.envs):
