@@ -1,7 +1,7 @@
 """The messages between client and module, defined here and nowhere else.
 
 Replies are structs that the module encodes and a client decodes; a client ignores what it does not know.
-Requests are decoded field by field, so that a wrong field can be answered in kind (see `read_request`).
+Requests are read by the module's own `read_request`, so that a wrong field can be answered in kind.
 """
 
 from collections.abc import Sequence

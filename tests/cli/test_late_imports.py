@@ -40,6 +40,19 @@ def probe() -> ModuleType:
     return importlib.import_module(NAME)
 
 
+def gate() -> tuple[threading.Event, threading.Event]:
+    """Where a probe that enters it stands still: the first is set when it is there, the second lets it go on."""
+    entered, go_on = threading.Event(), threading.Event()
+
+    class Gate(ModuleType):
+        def enter(self) -> None:
+            entered.set()
+            assert go_on.wait(WAIT_S)
+
+    sys.modules[f"{NAME}.gate"] = Gate("gate")
+    return entered, go_on
+
+
 def test_it_runs_at_the_first_look_and_never_again(write: Write) -> None:
     write(f"import sys\n{RUNS}sys.modules['{NAME}.ran'] = None")
     module = probe()
@@ -93,14 +106,7 @@ def test_one_that_fails_says_so_at_each_look(write: Write) -> None:
 
 def test_two_threads_that_look_at_once_run_it_once(write: Write) -> None:
     write(f"import sys\n{RUNS}sys.modules['{NAME}.gate'].enter()\nlast = runs")
-    entered, go_on = threading.Event(), threading.Event()
-
-    class Gate(ModuleType):
-        def enter(self) -> None:
-            entered.set()
-            assert go_on.wait(WAIT_S)
-
-    sys.modules[f"{NAME}.gate"] = Gate("gate")
+    entered, go_on = gate()
     module, seen = probe(), list[int]()
     threads = [threading.Thread(target=lambda: seen.append(module.last)) for _ in range(2)]
     threads[0].start()
@@ -114,12 +120,7 @@ def test_two_threads_that_look_at_once_run_it_once(write: Write) -> None:
 
 def test_another_thread_gets_nothing_of_it_while_it_runs(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     write(f"import sys\ndef early(): return late()\nsys.modules['{NAME}.gate'].enter()\ndef late(): return 1")
-    entered, go_on, has_looked = threading.Event(), threading.Event(), threading.Event()
-
-    class Gate(ModuleType):
-        def enter(self) -> None:
-            entered.set()
-            assert go_on.wait(WAIT_S)
+    has_looked = threading.Event()
 
     class Lock:
         """Tells that the second thread waits for the first."""
@@ -142,7 +143,7 @@ def test_another_thread_gets_nothing_of_it_while_it_runs(write: Write, monkeypat
             has_looked.set()
 
     monkeypatch.setattr(late, "RLock", Lock)
-    sys.modules[f"{NAME}.gate"] = Gate("gate")
+    entered, go_on = gate()
     running, looking = threading.Thread(target=catch_up, args=([NAME],)), threading.Thread(target=look)
     module, seen = probe(), list[int]()
     running.start()
