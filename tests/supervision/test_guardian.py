@@ -75,6 +75,20 @@ def test_a_core_that_bears_a_mark_of_its_own_run_is_spared(marker: str) -> None:
     assert (done.returncode, done.stdout) == (0, "0 alive\n"), done.stderr
 
 
+@pytest.mark.parametrize(
+    ("limits", "mark"),
+    [
+        (b"Limit  Soft Limit  Hard Limit  Units\nMax file locks  1234  unlimited  locks\nMax x  5  6  us\n", 1234),
+        (b"Limit  Soft Limit  Hard Limit  Units\nMax file locks  unlimited  unlimited  locks\n", None),
+        (b"Limit  Soft Limit  Hard Limit  Units\nMax cpu time  1234  unlimited  seconds\n", None),
+        (b"", None),
+    ],
+)
+def test_the_mark_is_read_where_there_is_one(limits: bytes, mark: int | None) -> None:
+    """R10: a kernel says nothing of what is just being taken away, which ended the guardian amid its work."""
+    assert guardian.mark_in(limits) == mark
+
+
 def test_it_says_that_it_watches_and_kills_when_its_input_ends(
     marker: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

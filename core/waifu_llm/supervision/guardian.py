@@ -35,9 +35,18 @@ def first_mark(marker: str) -> int:
 def mark_of(pid: int) -> int | None:
     """The mark of a process, or what somebody else set the limit to; None where it is not set or cannot be read."""
     # Read as bytes and by hand: what a process is called may stand in no encoding at all, and this is to stay small.
-    with contextlib.suppress(OSError, ValueError), open(f"/proc/{pid}/limits", "rb") as file:  # noqa: PTH123
-        return int(file.read().partition(b"Max file locks")[2].split(None, 1)[0])
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/limits", "rb") as file:  # noqa: PTH123
+        return mark_in(file.read())
     return None
+
+
+def mark_in(limits: bytes) -> int | None:
+    """The mark in what the kernel says of a process's limits; None where it says something else.
+
+    Of a process that is just being taken away it says nothing at all.
+    """
+    soft = limits.partition(b"Max file locks")[2].split(None, 1)[:1]
+    return int(soft[0]) if soft and soft[0].isdigit() else None
 
 
 def carriers(marker: str) -> list[int]:
