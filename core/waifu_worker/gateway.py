@@ -13,6 +13,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any, Final, NoReturn, TypeAlias
 
 from waifu_worker.framing import decode_to_gateway
+from waifu_worker.heap import keep_what_reads_take
 from waifu_worker.input import Input
 from waifu_worker.output import Output
 from waifu_worker.runtime import die_with_parent
@@ -36,6 +37,7 @@ def run_gateway(pipes: Pipes, name: str, serve: Serve) -> NoReturn:
     has to close then gets a moment for it.
     """
     die_with_parent()
+    keep_what_reads_take()
     # What is imported stays: no collection needs to look at it.
     gc.freeze()
     gc.enable()

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple, NoReturn
 
 from waifu_worker.framing import decode_to_worker
+from waifu_worker.heap import keep_what_reads_take
 from waifu_worker.input import Input
 from waifu_worker.output import Output
 from waifu_worker.provider import Provider
@@ -32,6 +33,7 @@ def run(pipes: Pipes, name: str, package: str, abilities: Sequence[str]) -> NoRe
     """
     life = _Life(pipes.source)
     die_with_parent()
+    keep_what_reads_take()
     # Before the import, which may take long: the core may go meanwhile.
     threading.Thread(target=life.watch, name="input", daemon=True).start()
     ready = Ready(magic=MAGIC, wire=WIRE_VERSION, name=name, abilities=tuple(abilities))
