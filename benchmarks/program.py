@@ -16,6 +16,7 @@ from typing import Final, TextIO
 
 from benchmarks.cases import GROUPS, bench, cases, prepare
 from benchmarks.facts import Others, facts
+from benchmarks.heap import keep_what_reads_take
 from benchmarks.measured import FULL, SHORT, Sizes
 from benchmarks.record import Record
 from benchmarks.subject import BUILD
@@ -24,7 +25,7 @@ from benchmarks.table import table
 _ROUNDS: Final = 5
 _OPEN_FILES: Final = 65536
 _BUSY: Final = 0.1
-_INTERRUPTED: Final = 130
+INTERRUPTED: Final = 130
 _TERMINATED: Final = 143
 
 
@@ -60,6 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """0 where every answer was right."""
     asked = arguments(argv)
     many_files()
+    keep_what_reads_take()
     end_what_was_started()
     sizes = SHORT if asked.short else FULL
     rounds = asked.rounds or (1 if asked.short else _ROUNDS)
@@ -68,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         asyncio.run(measure(sizes, rounds, asked.only, record))
     except KeyboardInterrupt:
-        return _INTERRUPTED
+        return INTERRUPTED
     record.facts["machine"]["others_cores"] = others.cores()
     file = asked.json or BUILD / time.strftime("%Y%m%d-%H%M%S.json", time.gmtime())
     record.write(file)

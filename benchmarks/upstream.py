@@ -14,6 +14,7 @@ import msgspec
 from benchmarks import answers
 from benchmarks.answers import Wanted
 from benchmarks.ending import end_of_input
+from benchmarks.heap import keep_what_reads_take
 
 _LENGTH: Final = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
 
@@ -111,6 +112,7 @@ class Upstream(asyncio.Protocol):
 
 async def serve() -> None:
     """Listen until the end of input."""
+    keep_what_reads_take()
     server = await asyncio.get_running_loop().create_server(Upstream, "127.0.0.1", 0, backlog=4096)
     sys.stdout.write(f"{server.sockets[0].getsockname()[1]}\n")
     sys.stdout.flush()

@@ -11,6 +11,7 @@ from typing import Final
 import aiohttp
 import msgspec
 from benchmarks.bare import sse
+from benchmarks.heap import keep_what_reads_take
 
 _now: Final = time.perf_counter
 
@@ -44,6 +45,7 @@ async def _one(session: aiohttp.ClientSession, url: str, model: str) -> tuple[fl
 
 
 async def _work(url: str) -> None:
+    keep_what_reads_take()
     loop = asyncio.get_running_loop()
     lines = asyncio.StreamReader()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)

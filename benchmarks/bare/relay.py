@@ -16,6 +16,7 @@ import msgspec
 from benchmarks.bare.worker import Brought
 from benchmarks.children import program
 from benchmarks.ending import end_of_input
+from benchmarks.heap import keep_what_reads_take
 
 _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _KEY: Final = re.compile(rb"sec-websocket-key: *(\S+)", re.IGNORECASE)
@@ -198,6 +199,7 @@ class _Connection(asyncio.Protocol):
 
 
 async def _serve(arguments: list[str]) -> None:
+    keep_what_reads_take()
     loop = asyncio.get_running_loop()
     argv, env = program("benchmarks.bare.worker", *arguments)
     transport, relay = await loop.subprocess_exec(Relay, *argv, env=env, stderr=None)

@@ -13,6 +13,7 @@ import aiohttp
 import msgspec
 from benchmarks.answers import Wanted, chunk_text
 from benchmarks.bare import sse
+from benchmarks.heap import keep_what_reads_take
 
 # How many chunks a flood brings in one read of a socket: 64 KiB of events of 270 bytes.
 _AT_ONCE: Final = 240
@@ -64,6 +65,7 @@ async def _remember(asked: Asked) -> None:
 
 
 async def _work(url: str, from_memory: bool) -> None:
+    keep_what_reads_take()
     loop = asyncio.get_running_loop()
     lines = asyncio.StreamReader()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
