@@ -7,11 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from support.stores import Watched, open_store, verified, write_worker
+from support.stores import PROVIDER, Watched, open_store, verified, write_worker
 from support.waiting import bounded, until
 
 from waifu_llm.catalog import Manifest
-from waifu_llm.environment.build import _START
 from waifu_llm.environment.bytecode import PROGRAM as COMPILE
 from waifu_llm.environment.model import BuildProgress, EnvironmentState
 from waifu_llm.environment.stamp import STAMP_FILE, recorded
@@ -35,6 +34,20 @@ async def test_a_missing_environment_is_built_verified_and_started_once(
     )
     stamp = recorded((environment.folder / STAMP_FILE).read_bytes())
     assert stamp.name == "tiny" and stamp.version.startswith(stamp.basis.python)
+
+
+async def test_the_worker_that_a_build_starts_once_is_a_child_of_the_module_itself(
+    run: Watched, home: Path, tmp_path: Path, lock: str, environ: dict[str, str]
+) -> None:
+    """I3: below another process it stayed as a zombie, of ten seconds in a chaos run, where it died and that froze."""
+    parent = tmp_path / "parent"
+    noted = f"import os\nwith open({str(parent)!r}, 'w') as file:\n    file.write(str(os.getppid()))\n"
+    manifest = write_worker(tmp_path, "noting", lock, provider=PROVIDER + noted)
+    store = open_store(home, run, environ)
+    async with bounded():
+        await store.ensure(manifest)
+        await store.close()
+    assert parent.read_text() == str(os.getpid())
 
 
 async def test_a_ready_environment_runs_nothing(store: EnvironmentStore, tiny: Manifest, run: Watched) -> None:
@@ -109,7 +122,7 @@ async def test_a_stop_at_the_very_end_leaves_a_whole_environment_or_none(
     """What runs in a thread cannot be cancelled: nothing may be removed under it while it renames."""
     for turns in (0, 1, 2, 3, 5, 8):
         store = open_store(home, run, environ)
-        run.tell_end(_START)
+        run.tell_end("until_line")
         async with bounded():
             waiter = asyncio.create_task(store.ensure(tiny))
             await run.ended.wait()

@@ -150,6 +150,23 @@ async def test_a_silent_command_is_killed_after_its_time(processes: Processes) -
     assert not children_of_ours()
 
 
+async def test_a_command_that_is_run_until_its_first_line_hears_the_end_of_its_input_then(
+    processes: Processes,
+) -> None:
+    program = "import sys\nprint('not yet', file=sys.stderr)\nprint('up', flush=True)\nsys.stdin.read()\nsys.exit(3)"
+    async with bounded():
+        done = await processes.run(python(program), env=ENV, until_line=True)
+    assert (done.returncode, done.stdout) == (3, "up\n")
+
+
+async def test_a_command_that_ends_before_its_first_line_is_not_waited_for(processes: Processes) -> None:
+    async with bounded():
+        done = await processes.run(
+            python("import sys\nsys.stdout.write('half')\nsys.exit(4)"), env=ENV, until_line=True
+        )
+    assert (done.returncode, done.stdout) == (4, "half")
+
+
 async def test_a_command_whose_caller_is_cancelled_is_killed(processes: Processes, tmp_path: Path) -> None:
     up = tmp_path / "up"
     task = asyncio.ensure_future(

@@ -32,6 +32,7 @@ async def _main(home: Path, worker: Path) -> None:
             on_line: Callable[[str], None] | None = None,
             silence_s: float | None = None,
             on_terminal: bool = False,
+            until_line: bool = False,
             nice: int = 0,
         ) -> Completed:
             _say("run " + " ".join(argv[:3]))
@@ -42,7 +43,13 @@ async def _main(home: Path, worker: Path) -> None:
                     on_line(line)
 
             done = await processes.run(
-                argv, env=env, on_line=heard, silence_s=silence_s, on_terminal=on_terminal, nice=nice
+                argv,
+                env=env,
+                on_line=heard,
+                silence_s=silence_s,
+                on_terminal=on_terminal,
+                until_line=until_line,
+                nice=nice,
             )
             _say("ended")
             return done

@@ -13,7 +13,6 @@ from typing import Any, Final
 
 import msgspec
 
-from waifu_llm.environment.build import _START
 from waifu_llm.environment.model import Completed
 from waifu_llm.environment.uv import python_of
 from waifu_llm.environment.verify import site_packages
@@ -45,7 +44,7 @@ class PretendUv:
         elif "sync" in argv:
             self.installs += 1
             self._sync(Path(argv[-1]).parent)
-        elif _START in argv:
+        elif more.get("until_line"):
             return await self._start(Path(argv[-1]))
         return Completed(0, "", "")
 

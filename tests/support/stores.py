@@ -129,7 +129,7 @@ class Watched:
         self._held = word
 
     def tell_end(self, word: str) -> None:
-        """`ended` tells that a command with that word has ended."""
+        """`ended` tells that a command with that word, or with an option of that name, has ended."""
         self._last = word
         self.ended.clear()
 
@@ -156,7 +156,7 @@ class Watched:
         try:
             return await self._run(argv, env=env, **more)
         finally:
-            if self._last in argv:
+            if self._last in (*argv, *more):
                 self.ended.set()
 
 

@@ -184,10 +184,12 @@ class Builder:
         raise InstallFailed(self._disk_full(manifest) if disk_is_full(done.tail) else failure(manifest.name, done.tail))
 
     async def _start_once(self, manifest: Manifest, folder: Path, seed: Path) -> None:
-        python = uv.python_of(folder, sys.platform)
+        worker = manifest.declared.kind == "worker"
+        # A worker has no parent but the core: where it died while that is frozen, nobody could take it away.
+        program = [str(seed)] if worker else ["-c", _IMPORT, str(seed), manifest.declared.package]
+        command = [str(uv.python_of(folder, sys.platform)), "-I", *program]
         try:
-            command = [str(python), "-I", "-c", *_start_arguments(manifest, seed)]
-            done = await self._run(command, env=self._env, silence_s=_START_S)
+            done = await self._run(command, env=self._env, silence_s=_START_S, until_line=worker)
         except TimeoutError as error:
             raise InstallFailed(f"{manifest.name} was installed but hangs when it is started") from error
         if _is_ready(manifest, done):
@@ -202,28 +204,12 @@ class Builder:
         )
 
 
-# A worker leaves at the end of its input, which for `Run` is at once: this one holds the input open until it is ready.
-_START: Final = """\
-import subprocess, sys
-worker = subprocess.Popen([sys.executable, "-I", sys.argv[1]], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-first = worker.stdout.readline(65536)
-worker.stdin.close()
-sys.stdout.buffer.write(first)
-sys.exit(worker.wait())
-"""
-
 # A gateway says nothing before its `start` line, which needs a running module: it is only imported.
 _IMPORT: Final = """\
 import importlib, sys
 sys.path.insert(0, sys.argv[1])
 importlib.import_module(sys.argv[2])
 """
-
-
-def _start_arguments(manifest: Manifest, seed: Path) -> list[str]:
-    if manifest.declared.kind == "gateway":
-        return [_IMPORT, str(seed), manifest.declared.package]
-    return [_START, str(seed)]
 
 
 def _is_ready(manifest: Manifest, done: Completed) -> bool:

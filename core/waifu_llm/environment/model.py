@@ -94,12 +94,14 @@ class Run(Protocol):
         on_line: Callable[[str], None] | None = None,
         silence_s: float | None = None,
         on_terminal: bool = False,
+        until_line: bool = False,
         nice: int = 0,
     ) -> Completed:
-        """Input is the null device. `on_line` gets each line of stderr as it comes.
+        """Input is the null device; with `until_line` a pipe, whose end ends it once it has written a line.
 
-        With `on_terminal` its stderr may be drawn on the user's terminal, where the runner has one; with `nice` over 0
-        it gets less CPU time than others while there is too little.
+        `on_line` gets each line of stderr as it comes. With `on_terminal` its stderr may be drawn on the user's
+        terminal, where the runner has one; with `nice` over 0 it gets less CPU time than others while there is too
+        little.
 
         Raises: TimeoutError where neither stream gave a line for `silence_s`; OSError where it cannot start.
         Cancelling it kills the whole process group and waits for its end.

@@ -270,14 +270,16 @@ class Processes:
         on_line: Callable[[str], None] | None = None,
         silence_s: float | None = None,
         on_terminal: bool = False,
+        until_line: bool = False,
         nice: int = 0,
     ) -> Completed:
         """Run one command to its end (see `environment.model.Run`)."""
         collector = Collector(on_line)
         screen = Screen(self._draw, collector.drawn) if on_terminal and self._draw is not None else None
         with contextlib.closing(screen) if screen is not None else contextlib.nullcontext():
+            stdin = asyncio.subprocess.PIPE if until_line else asyncio.subprocess.DEVNULL
             stderr = asyncio.subprocess.PIPE if screen is None else screen.child_end
-            child = await self._start(argv, env, collector, asyncio.subprocess.DEVNULL, stderr, nice)
+            child = await self._start(argv, env, collector, stdin, stderr, nice)
             if screen is not None:
                 screen.started()
             try:
@@ -285,6 +287,8 @@ class Processes:
                     collector.heard.clear()
                     async with asyncio.timeout(silence_s):
                         await collector.heard.wait()
+                    if until_line and b"\n" in collector.stdout:
+                        await child.stop()
             except BaseException:
                 await asyncio.shield(child.kill())
                 raise
