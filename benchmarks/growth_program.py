@@ -24,7 +24,7 @@ from benchmarks.growth_measure import FULL, SHORT, GrowthSizes, sweep_all
 from benchmarks.growth_page import page
 from benchmarks.growth_record import GrowthRecord
 from benchmarks.measured import SHORT as SHORT_BENCH
-from benchmarks.program import many_files, positive
+from benchmarks.program import INTERRUPTED, end_what_was_started, many_files, positive
 from benchmarks.record import Record
 from benchmarks.subject import BUILD
 
@@ -106,6 +106,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """0 where every answer was right."""
     asked = arguments(argv)
     many_files()
+    end_what_was_started()
     if asked.targets:
         keep(Record.read(asked.targets))
     if asked.page:
@@ -115,7 +116,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         growth = GrowthRecord(machine())
         rounds = asked.rounds or (1 if asked.short else ROUNDS)
         begun = time.monotonic()
-        asyncio.run(measure(sizes, rounds, growth))
+        try:
+            asyncio.run(measure(sizes, rounds, growth))
+        except KeyboardInterrupt:
+            return INTERRUPTED
         print(f"{time.monotonic() - begun:.0f} s, bad: {sum(growth.bad.values())} {growth.bad or ''}")
         file = asked.json or (BUILD / "growth.json" if asked.short else GROWTH)
         growth.write(file)

@@ -8,12 +8,22 @@ from support.fake_process import FakeProcess
 
 from waifu_llm.log import WorkerLog
 from waifu_llm.redaction import Redactor
-from waifu_llm.supervision.channel import LINES_PER_TURN, Channel
+from waifu_llm.supervision.channel import LAST_WORDS_S, LINES_PER_TURN, Channel
 from waifu_worker import wire
 from waifu_worker.framing import decode_from_worker, encode
 from waifu_worker.wire import FromWorker
 
 MANY = 3 * LINES_PER_TURN + 5
+
+
+class Clock:
+    """Goes on when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
 
 
 class Heard:
@@ -42,9 +52,14 @@ def heard() -> Heard:
 
 
 @pytest.fixture
-async def channel(heard: Heard, tmp_path: Path) -> Channel[FromWorker]:
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+async def channel(heard: Heard, clock: Clock, tmp_path: Path) -> Channel[FromWorker]:
     log = WorkerLog(tmp_path / "fake.log", Redactor())
-    return Channel(heard, log, decode_from_worker, asyncio.get_running_loop().time)
+    return Channel(heard, log, decode_from_worker, clock)
 
 
 @pytest.fixture
@@ -115,3 +130,47 @@ async def test_of_one_that_breaks_the_rules_no_more_is_heard(channel: Channel[Fr
     channel.output(b"garbage\n" * 200 + lines(2))
     await turns()
     assert (heard.messages, len(heard.why)) == ([], 1)
+
+
+def said(channel: Channel[FromWorker]) -> str:
+    """What a sentence about its end quotes."""
+    quoted, log, _ = channel.details().partition(" (log: ")
+    assert log
+    return quoted
+
+
+async def test_its_end_is_told_with_the_last_error_it_spoke_of(
+    channel: Channel[FromWorker], clock: Clock, process: FakeProcess
+) -> None:
+    channel.errors(b"INFO gateway: it listens\nTraceback (most recent call last):\n  File x\nKeyError: 'colour'\n\n")
+    channel.errors(b"INFO gateway: 3 programs are told\n")
+    clock.now += LAST_WORDS_S
+    process.exit(1)
+    assert said(channel) == ": KeyError: 'colour'"
+
+
+@pytest.mark.parametrize("line", [b"INFO gateway: a parameter is left out\n", b"WARNING sdk: slow\n", b"DEBUG x: y\n"])
+async def test_a_line_of_its_log_that_is_no_error_is_no_cause_of_its_end(
+    channel: Channel[FromWorker], process: FakeProcess, line: bytes
+) -> None:
+    channel.errors(line)
+    process.exit(-11)
+    assert said(channel) == ""
+
+
+async def test_what_it_said_long_before_its_end_is_no_cause_of_it(
+    channel: Channel[FromWorker], clock: Clock, process: FakeProcess
+) -> None:
+    channel.errors(b"KeyError: 'colour'\n")
+    clock.now += LAST_WORDS_S + 0.1
+    process.exit(1)
+    assert said(channel) == ""
+
+
+async def test_one_that_was_killed_has_said_nothing_of_its_end(
+    channel: Channel[FromWorker], process: FakeProcess
+) -> None:
+    channel.errors(b"KeyError: 'colour'\n")
+    assert said(channel) == ": KeyError: 'colour'", "while it starts, all that it said belongs to that"
+    process.exit(-9)
+    assert said(channel) == ""

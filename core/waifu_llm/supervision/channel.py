@@ -24,8 +24,12 @@ BAD_LINES_WINDOW_S: Final = 10.0
 LINES_PER_TURN: Final = 32
 UNSENT_LIMIT: Final = 64 * 1024 * 1024
 LAST_LINE_CHARS: Final = 300
+# What was said longer before the end than this has nothing to do with it.
+LAST_WORDS_S: Final = 2.0
 _SHOWN: Final = 200
 _LOOKED_AT: Final = 8192
+_KILLED: Final = -9
+_NO_ERROR: Final = ("DEBUG ", "INFO ", "WARNING ")
 
 M_contra = TypeVar("M_contra", bound=FromWorker | FromGateway, contravariant=True)
 M = TypeVar("M", bound=FromWorker | FromGateway)
@@ -65,6 +69,7 @@ class Channel(Generic[M]):
         self._broken = False
         self._strays = 0
         self._errors = bytearray()
+        self._complained = clock()
         self._child: Child | None = None
         self.last_heard = clock()
         self.ended = False
@@ -157,16 +162,22 @@ class Channel(Generic[M]):
     def errors(self, data: bytes) -> None:
         """Bytes of the worker's stderr: logged, and the last of them kept."""
         self._log.write(data)
+        self._complained = self._clock()
         self._errors += data
         del self._errors[:-TAIL_BYTES]
 
     def exited(self, returncode: int) -> None:
-        """The process has ended. What it said is heard to the end; half a line it may have left is dropped with it."""
+        """The process has ended. What it said is heard to the end; half a line it may have left is dropped with it.
+
+        Its last words are those of its end: who was killed could say nothing of it.
+        """
         if self._turn is not None:
             self._turn.cancel()
         while self._lines:
             self._take(self._lines.popleft())
         self._broken = True
+        if returncode == _KILLED or self._clock() - self._complained > LAST_WORDS_S:
+            self._errors.clear()
         self._log.flush()
         if self._strays > 1:
             self._log.note(f"{self._strays} answers to requests that it did not have")
@@ -174,7 +185,8 @@ class Channel(Generic[M]):
         self._owner.gone(returncode)
 
     def details(self) -> str:
-        """How a sentence about this worker's end goes on: its last words, and where its log is."""
+        """How a sentence about this worker's end goes on: the last error it spoke of, and where its log is."""
         lines = [line.strip() for line in self._errors.decode("utf-8", "replace").splitlines()]
-        last = self._log.clean(next((line for line in reversed(lines) if line), ""))[-LAST_LINE_CHARS:]
+        said = next((line for line in reversed(lines) if line and not line.startswith(_NO_ERROR)), "")
+        last = self._log.clean(said)[-LAST_LINE_CHARS:]
         return f": {last} (log: {self._log.file})" if last else f" (log: {self._log.file})"
