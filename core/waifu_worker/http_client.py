@@ -13,18 +13,21 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from contextvars import ContextVar
-from typing import Any, Final, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import msgspec
 
-from waifu_worker import __version__
+from waifu_worker import __version__, tls
 from waifu_worker.addresses import leads_nowhere_good
 from waifu_worker.http_errors import Refusal, failure, read_details, read_plain, retry_after_ms
 from waifu_worker.provider import ProviderError
 from waifu_worker.upstream import Upstream
 from waifu_worker.wire import Code
+
+if TYPE_CHECKING:
+    import ssl
 
 CONNECT_S: Final = 10.0
 ERROR_BODY_S: Final = 5.0
@@ -84,10 +87,10 @@ class Response(Protocol):
 class Session(Protocol):
     """What is used of an `aiohttp.ClientSession`."""
 
-    def get(self, url: str, *, allow_redirects: bool) -> Awaitable[Response]: ...  # noqa: D102
+    def get(self, url: str, *, allow_redirects: bool, ssl: "ssl.SSLContext | bool") -> Awaitable[Response]: ...  # noqa: D102
 
     def post(  # noqa: D102
-        self, url: str, *, data: bytes, headers: Mapping[str, str], allow_redirects: bool
+        self, url: str, *, data: bytes, headers: Mapping[str, str], allow_redirects: bool, ssl: "ssl.SSLContext | bool"
     ) -> Awaitable[Response]: ...
 
     async def close(self) -> None: ...  # noqa: D102
@@ -138,6 +141,13 @@ class HttpClient:
         self._leaving: set[asyncio.Task[None]] = set()
         self._not_connected: Final = library.ClientConnectorError
         proxy = _proxy(upstream.base_url)
+        self._way = "" if proxy is None else f" through the proxy {urlsplit(proxy).netloc.rpartition('@')[2]}"
+        # Read in a thread, which holds nobody up. A proxy may be asked over TLS for what has none itself.
+        self._tls = (
+            asyncio.get_running_loop().run_in_executor(None, tls.context)
+            if "https" in (urlsplit(upstream.base_url).scheme, urlsplit(proxy or "").scheme)
+            else None
+        )
         self._session = library.ClientSession(
             connector=library.TCPConnector(
                 limit=0,
@@ -175,7 +185,11 @@ class HttpClient:
             _attempt.set(attempt)
             try:
                 return await self._session.post(
-                    self.upstream.base_url + path, data=data, headers=_POST_HEADERS, allow_redirects=False
+                    self.upstream.base_url + path,
+                    data=data,
+                    headers=_POST_HEADERS,
+                    allow_redirects=False,
+                    ssl=await self._trust(),
                 )
             except self.network_errors as error:
                 # A service may hang up on an idle connection just as the next request leaves (some do after every
@@ -183,13 +197,20 @@ class HttpClient:
                 if attempt.connects or not self._is_hang_up(error):
                     raise self._unreachable(error) from error
 
+    async def _trust(self) -> "ssl.SSLContext | bool":
+        """What TLS is checked with; without any, whatever aiohttp has."""
+        # A request that is cancelled meanwhile is not the only one that waits.
+        return True if self._tls is None else await asyncio.shield(self._tls)
+
     def _is_hang_up(self, error: Exception) -> bool:
         return isinstance(error, self._hung_up) and not isinstance(error, self._not_connected)
 
     async def get(self, path: str) -> bytes:
         """The body behind `path`. Cancelling it is safe. Raises: ProviderError for everything but success."""
         try:
-            response = await self._session.get(self.upstream.base_url + path, allow_redirects=False)
+            response = await self._session.get(
+                self.upstream.base_url + path, allow_redirects=False, ssl=await self._trust()
+            )
         except self.network_errors as error:
             raise self._unreachable(error) from error
         try:
@@ -266,13 +287,15 @@ class HttpClient:
             )
         return ProviderError(
             Code.UNEXPECTED,
-            f"{self.upstream.title} can't be reached at {self.upstream.host} ({self._named(error)})."
+            f"{self.upstream.title} can't be reached at {self.upstream.host}{self._way} ({self._named(error)})."
             " Check the network, the proxy variables and base_url, then try again.",
             reason="provider_down",
         )
 
     def _named(self, error: Exception) -> str:
-        return self.upstream.quote(str(error)) or type(error).__name__
+        # What aiohttp says around it is the host once more, and an object that has to do with TLS.
+        reason = getattr(error, "os_error", error)
+        return self.upstream.quote(str(reason)) or type(reason).__name__
 
 
 class _NeverAProvider(OSError):

@@ -174,3 +174,18 @@ async def test_a_connection_is_looked_after_while_nobody_talks(by_proxy: bool, m
         response.close()
         await by_way.close()
     assert seen == [0]
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+async def test_who_can_t_be_reached_is_said_once_and_by_which_way(scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        nobody = f"127.0.0.1:{closed.getsockname()[1]}"
+    monkeypatch.setenv(f"{scheme}_proxy", f"http://user:password@{nobody}")
+    for host, way in ((nobody, ""), ("acme.example", f" through the proxy {nobody}")):
+        client = HttpClient(aiohttp, Upstream("Acme", f"{scheme}://{host}"), {})
+        with pytest.raises(ProviderError) as refused:
+            await client.get("/models")
+        await client.close()
+        begin, _, reason = str(refused.value).partition(" ([")
+        assert begin == f"Acme can't be reached at {host}{way}"
+        assert reason.partition("] ")[2].startswith("Connect call failed")

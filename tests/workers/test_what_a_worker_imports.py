@@ -14,7 +14,8 @@ importlib.import_module(sys.argv[1]); print(*sys.modules)"
 # What all of them use of the wire, and what speaks HTTP.
 _OURS: Final = {
     *("framing", "generation", "input", "messages", "output", "provider", "requests", "runtime", "scrub", "stdio"),
-    *("text", "wire", "addresses", "chat_dialect", "http_client", "http_errors", "upstream"),
+    *("text", "wire", "addresses", "chat_dialect", "http_client", "http_errors", "tls"),
+    *("upstream", "heap"),
 }
 _CHAT: Final = {"chat_completions", "chat_stream", "sse"}
 _HTTP: Final = {
@@ -69,5 +70,5 @@ def test_a_worker_of_a_web_service_imports_what_it_needs(provider: str, ours: se
 def test_a_worker_without_a_web_service_imports_no_http() -> None:
     found = modules("waifu_echo")
     names = {name.removeprefix("waifu_worker.") for name in found if name.startswith("waifu_worker.")}
-    assert names == _OURS - {"addresses", "chat_dialect", "http_client", "http_errors", "upstream"}
+    assert names == _OURS - {"addresses", "chat_dialect", "http_client", "http_errors", "tls", "upstream"}
     assert found & (_NEVER | {"aiohttp", "http", "http.client", "email"}) == set()

@@ -2,14 +2,17 @@
 
 from typing import Final
 
-import aiohttp
 from msgspec.structs import replace
 
 from waifu_worker.chat_completions import ChatCompletionsProvider
 from waifu_worker.chat_dialect import OPENAI_NAMES, Dialect
 from waifu_worker.http_client import HttpClient
 from waifu_worker.provider import LoadRequest
+from waifu_worker.tls import without_certificates
 from waifu_worker.upstream import Upstream, clean_base_url, clean_key
+
+with without_certificates():
+    import aiohttp
 
 _PENALTIES: Final = frozenset({"presence_penalty", "frequency_penalty"})
 

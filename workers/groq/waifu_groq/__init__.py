@@ -2,13 +2,15 @@
 
 from typing import Final
 
-import aiohttp
-
 from waifu_worker.chat_completions import ChatCompletionsProvider
 from waifu_worker.chat_dialect import Dialect
 from waifu_worker.http_client import HttpClient
 from waifu_worker.provider import LoadRequest
+from waifu_worker.tls import without_certificates
 from waifu_worker.upstream import Upstream, clean_base_url, clean_key
+
+with without_certificates():
+    import aiohttp
 
 # Groq's own clients add it: GROQ_BASE_URL is a host.
 _PATH: Final = "/openai/v1"

@@ -10,7 +10,6 @@ from contextlib import aclosing
 from typing import ClassVar, Final, cast
 from weakref import WeakKeyDictionary
 
-import aiohttp
 from msgspec.structs import replace
 
 from waifu_novelai.failures import is_locked, sharpened
@@ -19,8 +18,12 @@ from waifu_worker.chat_completions import ChatCompletionsProvider
 from waifu_worker.chat_dialect import Dialect
 from waifu_worker.http_client import HttpClient
 from waifu_worker.provider import GenerateRequest, LoadRequest, LoadResult, Piece, ProviderError
+from waifu_worker.tls import without_certificates
 from waifu_worker.upstream import Upstream, clean_base_url, clean_key
 from waifu_worker.wire import Code, ModelInfo
+
+with without_certificates():
+    import aiohttp
 
 NOVELAI: Final = Dialect(
     title="NovelAI",

@@ -6,8 +6,6 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from typing import ClassVar, Final
 
-import aiohttp
-
 from waifu_ollama.daemon import Daemon
 from waifu_ollama.failures import refuses_think
 from waifu_ollama.lines import AnswerReader
@@ -17,8 +15,12 @@ from waifu_worker.http_client import HttpClient, Response, is_success
 from waifu_worker.messages import name_in_front
 from waifu_worker.provider import GenerateRequest, LoadRequest, LoadResult, Piece, ProviderError
 from waifu_worker.provider import Provider as Interface
+from waifu_worker.tls import without_certificates
 from waifu_worker.upstream import Upstream, clean_key
 from waifu_worker.wire import Code, ModelInfo
+
+with without_certificates():
+    import aiohttp
 
 TITLE: Final = "Ollama"
 # A worker that ends has about a second for all it has to close.

@@ -2,13 +2,15 @@
 
 from typing import Final
 
-import aiohttp
-
 from waifu_worker.chat_completions import ChatCompletionsProvider
 from waifu_worker.chat_dialect import OPENAI_NAMES, Dialect
 from waifu_worker.http_client import HttpClient
 from waifu_worker.provider import LoadRequest
+from waifu_worker.tls import without_certificates
 from waifu_worker.upstream import Upstream, clean_base_url, clean_key, header_value
+
+with without_certificates():
+    import aiohttp
 
 OPENAI: Final = Dialect(
     title="OpenAI",

@@ -1,6 +1,5 @@
 """The provider `openai_compatible`: any server that speaks OpenAI's Chat Completions."""
 
-import aiohttp
 from msgspec.structs import replace
 
 from waifu_openai_compatible.presets import ANY, PRESETS
@@ -8,8 +7,12 @@ from waifu_worker.chat_completions import ChatCompletionsProvider
 from waifu_worker.generation import SAMPLERS
 from waifu_worker.http_client import HttpClient
 from waifu_worker.provider import LoadRequest, ProviderError
+from waifu_worker.tls import without_certificates
 from waifu_worker.upstream import Upstream, clean_base_url, clean_key
 from waifu_worker.wire import Code
+
+with without_certificates():
+    import aiohttp
 
 
 class Provider(ChatCompletionsProvider):
