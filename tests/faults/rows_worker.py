@@ -77,7 +77,8 @@ ROWS: Final[dict[str, list[str]]] = {
         f"{_DESCENDANTS}test_w14_an_orphan_that_starts_others_as_it_is_killed_leaves_none",
         f"{_DESCENDANTS}test_w14_a_descendant_that_cannot_be_killed_at_once_holds_nobody_up",
         f"{_DESCENDANTS}test_w14_without_the_kernels_lists_of_children_all_processes_are_looked_at",
-        f"{_DESCENDANTS}test_w14_adopted_ones_that_end_by_themselves_are_no_zombies_while_their_worker_lives",
+        f"{_DESCENDANTS}test_i3_an_adopted_one_that_ends_by_itself_is_taken_away_at_once_while_its_worker_lives",
+        f"{_DESCENDANTS}test_i3_where_another_hears_of_ended_children_who_was_adopted_is_no_zombie_for_long",
     ],
     "W15": [
         f"{_PROCESS}test_a_grandchild_that_holds_the_pipes_does_not_hide_the_end_and_ends_with_its_parent",

@@ -9,7 +9,7 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Set
+from collections.abc import Callable, Set
 from pathlib import Path
 from typing import Final
 
@@ -21,12 +21,18 @@ if sys.platform == "linux":
     import resource
 
 
-def adopt() -> None:
-    """Make this process the parent of orphaned descendants (Linux; elsewhere the guardian alone finds them)."""
+def adopt(look: Callable[[], object]) -> None:
+    """Make this process the parent of orphaned descendants, and `look` on the running loop when any child has ended.
+
+    Linux; elsewhere the guardian alone finds them. Done again it changes nothing, but that the last `look` is called.
+    """
     if sys.platform == "linux":
         import ctypes  # late, as psutil below: the module listens before it starts anything
 
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        # Nobody waits for who was adopted, and it may end at any time. Only the main thread hears signals.
+        with contextlib.suppress(RuntimeError):
+            asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, look)
 
 
 def mark_next_start(mark: int) -> None:
@@ -72,8 +78,8 @@ def reap(group: int) -> bool:
 def end(first_mark: int, living: Set[int], keep: Set[int]) -> bool:
     """Kill adopted children with a mark of this run that no `living` child has, and reap those that died.
 
-    `keep` are the pids of children whose owner waits for them. Never waits: whether to look again in a moment, for what
-    was killed and for its own children, who are adopted next.
+    `keep` are the pids of children whose owner waits for them. Never waits: whether to look again, for what was killed
+    and for its own children, who are adopted next.
     """
     if sys.platform != "linux":
         return False

@@ -233,7 +233,6 @@ class Processes:
         self._children: set[_Process] = set()
         self._starting = 0
         self._look: asyncio.TimerHandle | None = None
-        self._quick_looks = 0
         if sys.platform == "win32":
             self._job = windows_job.Job()
 
@@ -251,7 +250,7 @@ class Processes:
 
     def prepare(self) -> None:
         """Do beforehand what the first start would wait for."""
-        orphans.adopt()
+        orphans.adopt(self._end_orphans)
         self._guard.begin()
 
     async def spawn(self, argv: Sequence[str], env: Mapping[str, str], events: ChildEvents, nice: int = 0) -> Child:
@@ -307,7 +306,7 @@ class Processes:
         stderr: int,
         nice: int = 0,
     ) -> _Process:
-        orphans.adopt()
+        orphans.adopt(self._end_orphans)
         await self._guard.watching()
         starting = asyncio.ensure_future(self._exec(argv, env, events, (stdin, stderr), nice))
         try:
@@ -353,7 +352,6 @@ class Processes:
         self._children.discard(process)
         self._living.discard(process.mark)
         self._reap(process.pid)
-        self._quick_looks = _REAP_TRIES
         self._end_orphans()
 
     def _reap(self, group: int, tries: int = _REAP_TRIES) -> None:
@@ -372,10 +370,8 @@ class Processes:
             return
         found = orphans.end(self._first_mark, self._living, keep={child.pid for child in self._children})
         if found or self._children:
-            quick = found and self._quick_looks > 0
-            self._quick_looks -= quick
-            delay = _REAP_PAUSE_S if quick else _LOOK_INTERVAL_S
-            self._look = asyncio.get_running_loop().call_later(delay, self._end_orphans)
+            # It is told of each end, but where another took its place at the signal, and what cannot be killed now.
+            self._look = asyncio.get_running_loop().call_later(_LOOK_INTERVAL_S, self._end_orphans)
 
 
 def _yield_cpu(pid: int, nice: int) -> None:

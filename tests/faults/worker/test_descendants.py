@@ -7,16 +7,17 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
 import pytest
 from support.children import ENV, Events, python
-from support.waiting import until, wait_gone
+from support.waiting import WAIT_S, until, wait_gone
 
 from waifu_llm.supervision import guard, orphans
-from waifu_llm.supervision.process import Processes
+from waifu_llm.supervision.process import Child, Processes
 
 CORE = Path(__file__).resolve().parents[3] / "core"
 
@@ -45,9 +46,17 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has 
 
 
 @pytest.fixture
-async def processes() -> AsyncIterator[Processes]:
+async def processes(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Processes]:
+    """They hear of every end; nobody here is ended or taken away only because somebody looks from time to time."""
+    monkeypatch.setattr("waifu_llm.supervision.process._LOOK_INTERVAL_S", 3600.0)
     async with Processes() as made:
         yield made
+
+
+@pytest.fixture
+def often(processes: Processes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody looks from time to time after all."""
+    monkeypatch.setattr("waifu_llm.supervision.process._LOOK_INTERVAL_S", 0.02)
 
 
 def is_no_child(pid: int) -> bool:
@@ -103,6 +112,7 @@ async def test_w14_an_orphan_that_starts_others_as_it_is_killed_leaves_none(proc
     await until(lambda: all(map(is_no_child, left)), "the whole tree has ended")
 
 
+@pytest.mark.usefixtures("often")
 async def test_w14_a_descendant_that_cannot_be_killed_at_once_holds_nobody_up(
     processes: Processes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -117,17 +127,45 @@ async def test_w14_a_descendant_that_cannot_be_killed_at_once_holds_nobody_up(
     await until(lambda: is_no_child(left), "it is tried again, and has ended")
 
 
-async def test_w14_adopted_ones_that_end_by_themselves_are_no_zombies_while_their_worker_lives(
-    processes: Processes, monkeypatch: pytest.MonkeyPatch
+async def test_i3_an_adopted_one_that_ends_by_itself_is_taken_away_at_once_while_its_worker_lives(
+    processes: Processes,
 ) -> None:
-    monkeypatch.setattr("waifu_llm.supervision.process._LOOK_INTERVAL_S", 0.02)
-    events = Events()
-    script = LEAVES.format(forks=2, session=True, env={}) + READS
-    child = await processes.spawn(python(script), ENV, events)
-    left = int(await events.line())
+    """It stayed as a zombie until the next look, for as long as a zombie may: nothing else of ours may have ended."""
+    child, left = await leaving_one(processes)
     os.kill(left, signal.SIGKILL)
     await until(lambda: is_no_child(left), "it was waited for")
     await child.stop()
+
+
+@pytest.mark.usefixtures("often")
+async def test_i3_where_another_hears_of_ended_children_who_was_adopted_is_no_zombie_for_long(
+    processes: Processes,
+) -> None:
+    child, left = await leaving_one(processes)
+    asyncio.get_running_loop().remove_signal_handler(signal.SIGCHLD)
+    os.kill(left, signal.SIGKILL)
+    await until(lambda: is_no_child(left), "it was waited for")
+    await child.stop()
+
+
+async def leaving_one(processes: Processes) -> tuple[Child, int]:
+    """A worker, and the pid of what it keeps in the background, which is adopted by now."""
+    events = Events()
+    child = await processes.spawn(python(LEAVES.format(forks=2, session=True, env={}) + READS), ENV, events)
+    left = int(await events.line())
+    await until(lambda: psutil.Process(left).ppid() == os.getpid(), "it is adopted")
+    return child, left
+
+
+def test_r7_a_loop_that_hears_no_signals_starts_and_ends_children_all_the_same() -> None:
+    """Only the main thread's does."""
+
+    async def run() -> int:
+        async with Processes() as processes:
+            return (await processes.run(python("raise SystemExit(7)"), env=ENV)).returncode
+
+    with ThreadPoolExecutor() as pool:
+        assert pool.submit(asyncio.run, run()).result(WAIT_S) == 7
 
 
 @contextmanager
