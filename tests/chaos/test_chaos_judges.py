@@ -1,10 +1,17 @@
 """What a chaos run calls a broken promise: the judge is judged."""
 
-from typing import Any
+import subprocess
+import sys
+from typing import Any, cast
 
+import psutil
 import pytest
+from support.chaos.clients import World
 from support.chaos.ledger import Book, Ledger, Plan
+from support.chaos.module import ChaosModule
 from support.chaos.run import ChaosRun
+from support.chaos.watch import Watch
+from support.waiting import wait_until
 
 COUNTED = Plan("fake", "count=3", whole="0 1 2 ")
 FAILING = Plan("fake", "exit=1", whole="0 ", fails=True)
@@ -80,6 +87,35 @@ def test_what_is_overdue_is_known(book: Book) -> None:
     request = book.ask("1", "generate", COUNTED)
     assert book.overdue(request.deadline - 1) == []
     assert book.overdue(request.deadline + 1) == [request]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no zombies")
+def test_a_zombie_that_stays_is_told_of_once_with_whose_it_is(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = "import subprocess, sys; subprocess.Popen([sys.executable, '-c', '']); sys.stdin.read()"
+    with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE) as parent:
+        module = cast(ChaosModule, LikeAModule(parent.pid))
+        watch = Watch(module, World("", "", ledger))
+        wait_until(lambda: [child.status() for child in module.descendants()] == [psutil.STATUS_ZOMBIE], "it is one")
+        watch.look_at_processes(secrets=False)
+        assert ledger.breaches == []
+        monkeypatch.setattr("support.chaos.watch._ZOMBIE_S", 0.0)
+        for _ in range(3):
+            watch.look_at_processes(secrets=False)
+        parent.kill()
+    (breach,) = ledger.breaches
+    assert f"left by {parent.pid} (sleeping: " in breach
+    assert watch.zombie_s > 0
+
+
+class LikeAModule:
+    """As much of one as the watch over its processes looks at."""
+
+    def __init__(self, pid: int) -> None:
+        self.seen: dict[psutil.Process, str] = {}
+        self._pid = pid
+
+    def descendants(self) -> list[psutil.Process]:
+        return psutil.Process(self._pid).children(recursive=True)
 
 
 def test_a_broken_promise_is_told_with_the_seed_and_what_was_done(capsys: pytest.CaptureFixture[str]) -> None:

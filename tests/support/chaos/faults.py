@@ -24,9 +24,9 @@ _TRIES: Final = 5
 
 
 class Faults:
-    """Hurts one module and its upstream. `note` is told what is done."""
+    """Hurts one module and its upstream. `note` is told what is done, and to whom."""
 
-    def __init__(self, module: ChaosModule, world: World, upstream: Upstream, note: Callable[[str], None]) -> None:
+    def __init__(self, module: ChaosModule, world: World, upstream: Upstream, note: Callable[..., None]) -> None:
         self._module = module
         self._world = world
         self._upstream = upstream
@@ -75,7 +75,7 @@ class Faults:
     def _do(self, what: str, process: psutil.Process, number: signal.Signals) -> None:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.send_signal(number)
-            self._note(what)
+            self._note(what, f"{process.pid} {self._module.seen.get(process, '')[-80:]}")
 
     async def install(self, who: str, rng: Random) -> None:
         """The environment of `victim` is gone; its install meets a fault, and the next loads must heal it."""

@@ -27,7 +27,8 @@ from support.report import say
 from support.waiting import FACTOR
 
 _CLIENTS: Final = 8
-_TRACE: Final = 60
+# Some ten seconds: what stayed too long began longer ago than it may stay.
+_TRACE: Final = 200
 _STOP_S: Final = 10.0 * FACTOR
 _ORPHANS_S: Final = 5.0 * FACTOR
 _RECOVERY: Final = 5
@@ -98,6 +99,7 @@ class ChaosRun:
                 await watching
         late = sorted(watch.late_ms) or [0.0]
         self._figures["the loop was late, ms"] = f"p50 {late[len(late) // 2]:.1f}, worst {late[-1]:.1f}"
+        self._figures["a descendant was a zombie at most"] = f"{watch.zombie_s:.1f} s"
         self._figures["memory of the core at most"] = f"{watch.memory_mb:.0f} MiB"
 
     def _goes_on(self) -> bool:
@@ -138,9 +140,9 @@ class ChaosRun:
         if len(self.ledger.breaches) > before and not self._broken_at:
             self._broken_at = list(self._trace)
 
-    def note(self, what: str) -> None:
+    def note(self, what: str, whom: str = "") -> None:
         self._done[what] += 1
-        self._trace.append(f"{time.monotonic() - self._began:8.2f} s  {what}")
+        self._trace.append(f"{time.monotonic() - self._began:8.2f} s  {what} {whom}".rstrip())
 
     async def _recover(self, world: World) -> None:
         """Nothing goes wrong any more: now everything works."""

@@ -23,9 +23,11 @@ class Watch:
     def __init__(self, module: ChaosModule, world: World) -> None:
         self.late_ms: list[float] = []
         self.memory_mb = 0.0
+        self.zombie_s = 0.0
         self._module = module
         self._world = world
         self._zombies: dict[psutil.Process, float] = {}
+        self._told: set[psutil.Process] = set()
 
     async def run(self) -> None:
         """Look, again and again. A module that has ended is a breach."""
@@ -39,19 +41,22 @@ class Watch:
             self.late_ms.append((await self._module.inside())["late_ms"])
             with contextlib.suppress(psutil.Error):
                 self.memory_mb = max(self.memory_mb, psutil.Process(self._module.pid).memory_info().rss / 2**20)
-            self._look_at_processes(secrets=looks % _SECRETS_EVERY == 0)
+            self.look_at_processes(secrets=looks % _SECRETS_EVERY == 0)
             self._look_at_environments()
             self._look_at_requests()
 
     def _breach(self, sentence: str) -> None:
         self._world.ledger.breach(sentence)
 
-    def _look_at_processes(self, *, secrets: bool) -> None:
+    def look_at_processes(self, *, secrets: bool) -> None:
+        """Once. `zombie_s` is the longest that any was seen as one; who stays too long is told of once."""
         now, alive = time.monotonic(), self._module.descendants()
         self._zombies = {child: self._zombies.get(child, now) for child in alive if _is_zombie(child)}
-        for child, since in self._zombies.items():
-            if now - since > _ZOMBIE_S:
-                self._breach(f"I3: {child.pid} has been a zombie for {now - since:.1f} s, {self._origin(child)}")
+        self.zombie_s = max([self.zombie_s, *(now - since for since in self._zombies.values())])
+        late = {child for child, since in self._zombies.items() if now - since > _ZOMBIE_S}
+        for child in late - self._told:
+            self._breach(f"I3: {child.pid} has been a zombie for over {_ZOMBIE_S:g} s, {self._origin(child)}")
+        self._told |= late
         if secrets:
             for child in alive:
                 with contextlib.suppress(psutil.Error):
