@@ -6,7 +6,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import Future, wait
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, Unpack
 
 from waifu_client.client import Client
 from waifu_client.errors import ConnectionLost
@@ -14,6 +14,9 @@ from waifu_client.prompts import Messages, Params
 from waifu_client.protocol import GetStatsDone, LoadProgress, RequestId, Usage
 from waifu_client.results import Answer, Loaded, Models, Providers
 from waifu_client.stream import Stream
+
+if TYPE_CHECKING:
+    from ssl import SSLContext
 
 LOOK_S: Final = 0.2  # Windows lets Ctrl-C through only between waits, never within one
 CLOSED: Final = "this client closed the connection"
@@ -170,10 +173,10 @@ class BlockingClient:
     Threads may share it. Ctrl-C during a call interrupts what the call started at the provider too.
     """
 
-    def __init__(self, url: str | None = None, *, token: str | None = None) -> None:
+    def __init__(self, url: str | None = None, *, token: str | None = None, tls: "SSLContext | None" = None) -> None:
         self._thread = _LoopThread()
         try:
-            self._client = self._thread.run(Client.open(url, token=token))
+            self._client = self._thread.run(Client.open(url, token=token, tls=tls))
         except BaseException:
             self._thread.stop()
             raise
@@ -265,6 +268,8 @@ class BlockingClient:
         self._thread.run(self._client.close_module())
 
 
-def connect_blocking(url: str | None = None, *, token: str | None = None) -> BlockingClient:
+def connect_blocking(
+    url: str | None = None, *, token: str | None = None, tls: "SSLContext | None" = None
+) -> BlockingClient:
     """A connection to a module, by default the one on this machine; use it in a `with`. Raises: as `connect`."""
-    return BlockingClient(url, token=token)
+    return BlockingClient(url, token=token, tls=tls)

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Final, Self, Unpack
+from typing import TYPE_CHECKING, Final, Self, Unpack
 
 import msgspec
 
@@ -35,6 +35,9 @@ from waifu_client.protocol import (
 from waifu_client.results import Answer, Loaded, Models, Providers
 from waifu_client.stream import Stream
 
+if TYPE_CHECKING:
+    from ssl import SSLContext
+
 UNLOAD_S: Final = 30.0  # a worker that ignores everything is killed long before
 
 
@@ -52,9 +55,9 @@ class Client:
         self._last_load: tuple[int, str | None] = (0, None)  # of the loads that succeeded, the one asked for last
 
     @classmethod
-    async def open(cls, url: str | None = None, *, token: str | None = None) -> Self:
+    async def open(cls, url: str | None = None, *, token: str | None = None, tls: "SSLContext | None" = None) -> Self:
         """Connect without a context manager; `aclose()` is then yours to call. See `connect`."""
-        return cls(await Connection.open(url or DEFAULT_URL, token))
+        return cls(await Connection.open(url or DEFAULT_URL, token, tls))
 
     async def aclose(self) -> None:
         """Close the connection, which ends all that it was running. Safe to repeat."""
@@ -207,12 +210,15 @@ class Client:
 
 
 @asynccontextmanager
-async def connect(url: str | None = None, *, token: str | None = None) -> AsyncIterator[Client]:
+async def connect(
+    url: str | None = None, *, token: str | None = None, tls: "SSLContext | None" = None
+) -> AsyncIterator[Client]:
     """A connection to a module, by default the one on this machine; leaving the block ends all that it was running.
 
+    `tls` says which certificates to trust at a `wss://` address, where the system's authorities know none of them.
     Raises: ModuleNotRunning; AuthorizationError where the module wants a `token`; ValueError for a bad address.
     """
-    client = await Client.open(url, token=token)
+    client = await Client.open(url, token=token, tls=tls)
     try:
         yield client
     finally:

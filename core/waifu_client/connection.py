@@ -7,6 +7,7 @@ is being cancelled.
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import Coroutine
 from http import HTTPStatus
 from ipaddress import ip_address
@@ -72,7 +73,9 @@ class Connection:
         self._tasks = [self._start(self._read()), self._start(self._write())]
 
     @classmethod
-    async def open(cls, url: str, token: str | None, open_s: float = OPEN_S) -> Self:
+    async def open(
+        cls, url: str, token: str | None, tls: ssl.SSLContext | None = None, *, open_s: float = OPEN_S
+    ) -> Self:
         """Connect. Cancelling is safe. Raises: ModuleNotRunning, AuthorizationError, UnexpectedError, ValueError."""
         local = _is_loopback(url)
         try:
@@ -87,14 +90,20 @@ class Connection:
                 ping_timeout=PONG_S,
                 proxy=None if local else True,
                 create_connection=_Socket,
+                ssl=tls or (urlsplit(url).scheme == "wss" or None),
             )
         except InvalidURI as error:
-            raise ValueError(f"not a WebSocket address: {error.uri}") from None
+            raise ValueError(f"not a WebSocket address, such as {DEFAULT_URL}: {error.uri}") from None
         except InvalidStatus as error:
             raise _refusal(error.response.status_code) from None
+        except ssl.SSLError as error:
+            raise ModuleNotRunning(
+                f"what answers at {_place(url)} speaks no TLS, or has a certificate that is not trusted here: "
+                f"{getattr(error, 'verify_message', '') or error.reason or error}"
+            ) from error
         except (OSError, InvalidHandshake, EOFError) as error:
             raise ModuleNotRunning(
-                f"no module answers at {urlsplit(url).netloc.rpartition('@')[2]}: run `waifu-llm serve`, then try again"
+                f"no module answers at {_place(url)}: run `waifu-llm serve`, then try again"
             ) from error
         return cls(socket)
 
@@ -172,6 +181,10 @@ class Connection:
 def _again(error: ConnectionLost) -> ConnectionLost:
     # An exception object of its own for each caller: a raised one collects tracebacks.
     return ConnectionLost(error.message)
+
+
+def _place(url: str) -> str:
+    return urlsplit(url).netloc.rpartition("@")[2]
 
 
 def _is_loopback(url: str) -> bool:

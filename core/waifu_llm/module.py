@@ -166,7 +166,7 @@ async def run_module(
                 gc.enable()
             url = f"{'ws' if settings.server.tls_cert is None else 'wss'}://{host}:{port}"
             try:
-                with _findable(home, url, settings.token) if stop is None else contextlib.nullcontext():
+                with _findable(home, url, settings) if stop is None else contextlib.nullcontext():
                     if announce is not None:
                         announce.module(url)
                     running.settle()
@@ -182,9 +182,9 @@ async def run_module(
 
 
 @contextlib.contextmanager
-def _findable(home: Home, url: str, token: str | None) -> Iterator[None]:
+def _findable(home: Home, url: str, settings: Settings) -> Iterator[None]:
     """While it lasts other commands find the module; the log has when that was."""
-    write_run_file(home, url, token)
+    write_run_file(home, url, settings.token, settings.server.tls_cert)
     _log.info("started: %s, version %s, Python %s, home %s", url, __version__, platform.python_version(), home.root)
     try:
         yield

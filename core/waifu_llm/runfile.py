@@ -1,6 +1,7 @@
-"""`<home>/run/<pid>.json`: how `ps`, `stop` and `chat` find a running module, and its token."""
+"""`<home>/run/<pid>.json`: how `ps`, `stop` and `chat` find a running module, its token and its certificate."""
 
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Final
@@ -16,17 +17,22 @@ from waifu_llm.private_files import (
     write_private,
 )
 
+_CERTIFICATE: Final = re.compile("-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
 # The system counts a process's start from its boot time, which moves a little with the clock.
 _SAME_START_S: Final = 2.0
 
 
 class RunningModule(msgspec.Struct, frozen=True):
-    """A module that runs: where it listens, what it wants to be shown, and since when (seconds since 1970)."""
+    """A module that runs: where it listens, what it wants to be shown, and since when (seconds since 1970).
+
+    `certificate` (PEM) is what it shows itself, where that is wss.
+    """
 
     pid: int
     url: str
     token: str | None
     started: float
+    certificate: str | None = None
 
     def __repr__(self) -> str:
         return f"RunningModule(pid={self.pid!r}, url={self.url!r}, started={self.started!r})"
@@ -36,13 +42,17 @@ class _Record(msgspec.Struct, frozen=True):
     url: str
     started: float
     token: str | None = None
+    certificate: str | None = None
 
 
-def write_run_file(home: Home, url: str, token: str | None) -> Path:
-    """Say that this process listens at `url`. Raises: PrivateFileError."""
+def write_run_file(home: Home, url: str, token: str | None, tls_cert: str | None = None) -> Path:
+    """Say that this process listens at `url`, with the certificates of the file `tls_cert`.
+
+    Raises: PrivateFileError.
+    """
     make_private_folder(home.root)
     make_folder_of_home(home.run)
-    record = _Record(url, _started(os.getpid()) or 0.0, token)
+    record = _Record(url, _started(os.getpid()) or 0.0, token, _certificates(tls_cert))
     file = _file(home, os.getpid())
     write_private(file, msgspec.json.encode(record), durable=False)  # a power cut ends the module too
     return file
@@ -65,6 +75,16 @@ def running_modules(home: Home) -> list[RunningModule]:
     return sorted(found, key=lambda module: module.started, reverse=True)
 
 
+def _certificates(file: str | None) -> str | None:
+    """What it shows to everybody; its key, which may stand in the same file, stays there."""
+    if file is None:
+        return None
+    try:
+        return "\n".join(_CERTIFICATE.findall(Path(file).read_text("ascii", "replace"))) or None
+    except OSError:
+        return None  # it was there a moment ago; who looks for the module trusts the system's authorities
+
+
 def _file(home: Home, pid: int) -> Path:
     return home.run / f"{pid}.json"
 
@@ -72,7 +92,7 @@ def _file(home: Home, pid: int) -> Path:
 def _read(file: Path) -> RunningModule | None:
     try:
         record = msgspec.json.decode(read_private(file) or b"", type=_Record)
-        return RunningModule(int(file.stem), record.url, record.token, record.started)
+        return RunningModule(int(file.stem), record.url, record.token, record.started, record.certificate)
     except (PrivateFileError, msgspec.DecodeError, ValueError):
         return None
 

@@ -1,6 +1,7 @@
 """Commands as functions of this process, and a running module as a process of its own."""
 
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -44,7 +45,7 @@ def serve(home: Path) -> Iterator[Callable[..., Module]]:
         running.append(process)
         assert process.stdout is not None
         line = process.stdout.readline()
-        assert line.startswith("waifu-llm listens at ws://127.0.0.1:"), line
+        assert re.match(r"waifu-llm listens at wss?://127\.0\.0\.1:", line), line
         return Module(process, line.split()[3])
 
     yield start

@@ -21,6 +21,7 @@ from waifu_llm.paths import Home
 from waifu_llm.runfile import write_run_file
 
 Serve = Callable[..., Module]
+CERTIFICATE = Path(__file__).parents[1] / "server" / "data" / "localhost.pem"
 posix = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
 
 
@@ -149,6 +150,21 @@ def test_a_token_of_the_module_is_found_by_its_own_user(
     ran = cli("ps", "--json")
     assert json.loads(ran.out)[0]["url"] == module.url
     assert canary not in ran.out + ran.err
+
+
+def test_a_module_with_a_certificate_of_its_own_is_found_by_its_own_user(
+    cli: Cli, serve: Serve, home: Path, installed: Callable[..., None]
+) -> None:
+    """No authority of the system has signed it: it is in the run file, and its key is not."""
+    installed("echo")
+    module = serve("--tls-cert", str(CERTIFICATE), "--tls-key", str(CERTIFICATE))
+    assert module.url.startswith("wss://")
+    assert "PRIVATE KEY" not in next((home / "run").glob("*.json")).read_text()
+    assert cli("chat", "echo", "--prompt", "hello").out == "hello\n"
+    assert f"{module.url}  pid {module.process.pid}, up " in cli("ps").out
+    assert "echo" in cli("ps").out, "the chat used it"
+    assert cli("stop", "echo").err == "echo is stopped\n"
+    assert cli("stop").err == f"the module at {module.url} is stopped\n"
 
 
 @pytest.fixture

@@ -4,7 +4,9 @@ import asyncio
 import base64
 import hashlib
 import socket
+import ssl
 from http import HTTPStatus
+from pathlib import Path
 
 import pytest
 from support.scripted_module import Peer, answer, scripted
@@ -28,6 +30,8 @@ from waifu_client.protocol import (
     Message,
     encode_reply,
 )
+
+CERTIFICATE = Path(__file__).parents[1] / "server" / "data" / "localhost.pem"
 
 
 @pytest.fixture
@@ -65,8 +69,21 @@ async def test_a_server_that_does_not_answer_is_no_module() -> None:
                 await Connection.open(f"ws://localhost:{deaf.getsockname()[1]}", None, open_s=0.01)
 
 
+async def test_where_tls_fails_the_error_says_that_and_not_that_nothing_runs() -> None:
+    own = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    own.load_cert_chain(CERTIFICATE)
+    async with scripted(Peer.silence, ssl=own) as module, bounded():
+        url = module.url.replace("ws://127.0.0.1", "wss://localhost")
+        with pytest.raises(
+            waifu_client.ModuleNotRunning, match=r"answers at localhost:\d+ .* not trusted .* certificate"
+        ):
+            await waifu_client.Client.open(url)
+        async with waifu_client.connect(url, tls=ssl.create_default_context(cafile=CERTIFICATE)):
+            pass
+
+
 async def test_an_address_that_is_none_is_a_programming_error() -> None:
-    with pytest.raises(ValueError, match="not a WebSocket address"):
+    with pytest.raises(ValueError, match="not a WebSocket address, such as ws://127"):
         await waifu_client.Client.open("127.0.0.1:7562")
 
 

@@ -15,6 +15,7 @@ from waifu_llm.cli.context import Context
 from waifu_llm.cli.output import note, warn
 from waifu_llm.cli.progress import Progress
 from waifu_llm.cli.quiet import log_to_file
+from waifu_llm.cli.reach import reach
 from waifu_llm.cli.text import size
 from waifu_llm.config import ServerSettings, Settings
 from waifu_llm.errors import ModuleError
@@ -66,7 +67,7 @@ async def load(client: Client, manifest: Manifest) -> None:
 async def _running(context: Context) -> Client | None:
     for module in running_modules(context.home):
         try:
-            return await Client.open(module.url, token=module.token)
+            return await reach(module)
         except (LLMError, OSError, ValueError):
             continue  # it is just ending, or speaks to nobody here: a module of our own will do
     return None

@@ -9,6 +9,7 @@ from waifu_client.errors import LLMError
 from waifu_client.protocol import GetStatsDone, WorkerStats
 from waifu_llm.cli.context import Context
 from waifu_llm.cli.output import note, say, say_json
+from waifu_llm.cli.reach import reach
 from waifu_llm.cli.text import duration, size, table
 from waifu_llm.runfile import RunningModule, running_modules
 
@@ -41,10 +42,8 @@ async def _ask_all(modules: list[RunningModule]) -> list[GetStatsDone | LLMError
 
 
 async def _ask(module: RunningModule) -> GetStatsDone | LLMError:
-    from waifu_client import Client
-
     try:
-        client = await Client.open(module.url, token=module.token)
+        client = await reach(module)
         try:
             return await client.stats()
         finally:

@@ -2,17 +2,15 @@
 
 import asyncio
 from argparse import Namespace
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from waifu_client.errors import LLMError
 from waifu_llm.cli.context import Context
 from waifu_llm.cli.names import provider_named
 from waifu_llm.cli.output import note
+from waifu_llm.cli.reach import reach
 from waifu_llm.errors import ModuleError
 from waifu_llm.runfile import RunningModule, running_modules
-
-if TYPE_CHECKING:
-    from waifu_client import Client
 
 # The module itself needs at most 10 s.
 _STOP_S: Final = 12.0
@@ -35,7 +33,7 @@ def run(args: Namespace) -> int:
 
 
 async def _unload(module: RunningModule, provider: str) -> None:
-    client = await _connected(module)
+    client = await reach(module)
     try:
         alive = [worker for worker in (await client.stats()).workers if worker.provider == provider and worker.pid]
         await client.unload(provider)
@@ -44,15 +42,9 @@ async def _unload(module: RunningModule, provider: str) -> None:
     note(f"{provider} is stopped" if alive else f"{provider} was not running")
 
 
-async def _connected(module: RunningModule) -> "Client":
-    from waifu_client import Client  # late, as psutil: mostly no module runs
-
-    return await Client.open(module.url, token=module.token)
-
-
 async def _close(module: RunningModule) -> None:
     try:
-        client = await _connected(module)
+        client = await reach(module)
         try:
             await client.close_module()
         finally:
