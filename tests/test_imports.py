@@ -48,12 +48,14 @@ EDGES: dict[str, set[str]] = {
     "cli": {"module", "environment", "supervision", "keys", "late", "runfile", "private_files", "doors"},
 }
 # Only the part that owns the pipes may know their framing, who lets clients in the rules gateways have too, and
-# who checks loads the addresses that workers refuse as well; how a key may look is the same everywhere;
+# who checks loads the addresses that workers refuse as well; how a key may look, and how modules run late, is the same
+# everywhere;
 # only the command line is a client of its own module.
 EDGES_OUTSIDE: dict[str, set[str]] = {
     "supervision": {"waifu_worker.framing", "waifu_worker.addresses", "waifu_worker.doors"},
     "redaction": {"waifu_worker.scrub"},
     "doors": {"waifu_worker.doors"},
+    "late": {"waifu_worker.late"},
     "server": {"waifu_worker.doors"},
     "cli": {"waifu_client", "waifu_client.client", "waifu_client.errors"},
 }

@@ -15,12 +15,16 @@ def worker(tmp_path: Path) -> Manifest:
     return write_worker(tmp_path / "workers", "tiny", "", more='abilities = ["chat", "text"]')
 
 
-def test_it_claims_the_pipes_before_any_other_import(worker: Manifest, tmp_path: Path) -> None:
+def test_it_claims_the_pipes_before_any_other_import_and_postpones_what_it_can(
+    worker: Manifest, tmp_path: Path
+) -> None:
     main = (Seed(worker).place(tmp_path / "seed") / "__main__.py").read_text()
     statements = [line for line in main.splitlines() if line]
     assert statements[:2] == ["from waifu_worker import stdio", "pipes = stdio.claim()"]
-    assert statements[2].startswith("from waifu_worker.runtime import run")
-    assert statements[3] == "run(pipes, name='tiny', package='waifu_tiny', abilities=('chat', 'text'))"
+    assert statements[2].startswith("from waifu_worker import late")
+    assert statements[3] == "late.postpone(late.IN_A_WORKER)"
+    assert statements[4].startswith("from waifu_worker.runtime import run")
+    assert statements[5] == "run(pipes, name='tiny', package='waifu_tiny', abilities=('chat', 'text'))"
 
 
 def test_it_holds_the_worker_side_and_the_provider_and_nothing_of_the_core(worker: Manifest, tmp_path: Path) -> None:

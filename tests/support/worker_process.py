@@ -18,6 +18,10 @@ _MAIN = """from waifu_worker import stdio
 
 pipes = stdio.claim()
 
+from waifu_worker import late
+
+late.postpone(late.IN_A_WORKER)
+
 from waifu_worker.runtime import run
 
 run(pipes, name={name!r}, package={package!r}, abilities=("chat", "text"))

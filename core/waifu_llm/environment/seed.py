@@ -18,6 +18,10 @@ from waifu_worker import stdio
 
 pipes = stdio.claim()
 
+from waifu_worker import late  # noqa: E402
+
+late.postpone(late.IN_A_WORKER)
+
 from {module} import run  # noqa: E402
 
 run({arguments})

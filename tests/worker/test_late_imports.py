@@ -3,15 +3,16 @@
 import importlib
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 from support.waiting import WAIT_S
 
-from waifu_llm import late
-from waifu_llm.late import RARELY, SOON, catch_up, postpone
+from waifu_llm.late import RARELY, SOON
+from waifu_worker import late
+from waifu_worker.late import IN_A_WORKER, catch_up, postpone
 
 NAME = "waifu_llm_probe_of_late_imports"
 RUNS = "runs = globals().get('runs', 0) + 1\n"
@@ -78,6 +79,12 @@ def test_a_name_can_be_imported_from_it(write: Write) -> None:
     scope: dict[str, object] = {}
     exec(f"from {NAME} import runs", scope)
     assert scope["runs"] == 1
+
+
+@pytest.mark.parametrize("look", [dir, vars])
+def test_whoever_asks_for_its_names_gets_them(write: Write, look: Callable[[ModuleType], Iterable[str]]) -> None:
+    write("later = 1")
+    assert "later" in look(probe())
 
 
 def test_what_it_does_not_have_is_an_attribute_error(write: Write) -> None:
@@ -188,5 +195,5 @@ def test_a_module_that_is_there_already_or_nowhere_is_left_alone(write: Write) -
 
 def test_no_package_is_late_that_others_import_parts_of() -> None:
     """Such a part would be run before the package that it lies in."""
-    late = {name: importlib.import_module(name) for name in (*SOON, *RARELY)}
+    late = {name: importlib.import_module(name) for name in (*SOON, *RARELY, *IN_A_WORKER)}
     assert [name for name, module in late.items() if hasattr(module, "__path__")] == ["importlib.metadata"]
