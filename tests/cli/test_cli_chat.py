@@ -20,7 +20,7 @@ from waifu_client import Client, Loaded, LoadProgress, Models, Providers
 from waifu_client.protocol import ProviderDetails
 from waifu_llm.catalog import Catalog, Manifest
 from waifu_llm.cli import main
-from waifu_llm.cli.connection import load
+from waifu_llm.cli.connection import Connected, load
 from waifu_llm.cli.context import Context
 
 
@@ -37,6 +37,7 @@ def echo(installed: Callable[..., None]) -> None:
         (("--prompt", "Summarise:"), "a\nb\n", "Summarise:\n\na\nb\n"),
         (("--prompt", "x", "--system", "Be brief."), "", "x\n"),
         (("echo", "--prompt", "a model"), "", "a model\n"),
+        (("--prompt", "a model behind", "echo"), "", "a model behind\n"),
     ],
 )
 def test_one_answer_is_printed_and_nothing_else(
@@ -206,7 +207,7 @@ async def test_before_a_large_install_a_load_says_so_and_its_warning_is_passed_o
     )  # fmt: skip
     found = Catalog.read().worker("echo")
     huge = replace(found, name="huge", declared=msgspec.structs.replace(found.declared, download_mb=2048))
-    await load(cast(Client, FakeClient()), huge)
+    await load(Connected(cast(Client, FakeClient()), {}), huge)
     assert capsys.readouterr().err.splitlines() == [
         "huge is installed first: about 2.0 GiB to download (Ctrl-C stops it)",
         "huge: building",

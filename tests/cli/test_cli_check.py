@@ -66,6 +66,14 @@ def test_a_listed_service_that_is_no_host_is_a_problem(cli: Cli, home: Path) -> 
     assert "'http://x' in server.allow_upstream is no host such as llm.example.org or 10.0.0.5:8080" in problems
 
 
+def test_a_provider_to_prewarm_that_is_none_is_a_problem(cli: Cli, home: Path) -> None:
+    home.mkdir(mode=0o700)
+    (home / "waifu-llm.toml").write_text('[workers]\nprewarm = ["echo", "opnai"]\n')
+    _, problems = checked(cli)
+    (problem,) = (problem for problem in problems if "prewarm" in problem)
+    assert problem.startswith("workers.prewarm: there is no provider 'opnai'; there are: ")
+
+
 def test_a_problem_is_printed_as_one_line(cli: Cli, home: Path) -> None:
     home.mkdir(mode=0o700)
     (home / "waifu-llm.toml").write_text("[server]\nprot = 1\n")

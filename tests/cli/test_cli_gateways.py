@@ -172,6 +172,11 @@ def test_a_gateways_port_that_another_program_has_is_told_with_its_name(
     assert problem.endswith(f"(pid {os.getpid()}); end it, or choose another one (gateway.door.port)")
 
 
+def test_a_gateways_port_that_is_none_is_told(cli: Cli, home: Path, free_port: int, door_installed: None) -> None:
+    _, (problem,) = checked(cli, home, "[gateway.door]\nenabled = true\nport = 99999")
+    assert problem == "gateway.door.port: 99999 is not a port, a whole number from 0 to 65535"
+
+
 def test_a_gateway_on_the_port_of_the_module_is_told(
     cli: Cli, home: Path, free_port: int, door_installed: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

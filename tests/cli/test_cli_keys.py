@@ -34,7 +34,9 @@ def test_a_key_among_the_arguments_is_refused(cli: Cli, home: Path) -> None:
 @pytest.mark.parametrize(
     ("provider", "piped", "code", "part"),
     [
-        ("openai", "", 1, "that is no key"),
+        ("openai", "", 2, "no key was given"),
+        ("openai", "\n", 2, "no key was given"),
+        ("openai", "two words", 1, "that is no key"),
         ("openai", "k" * 16385, 1, "that is no key"),
         ("echo", KEY, 2, "echo needs no key"),
         ("nobody", KEY, 1, "there is no provider 'nobody'; there are: echo, openai"),

@@ -125,6 +125,7 @@ def test_an_environment_that_a_worker_runs_from_is_kept(
     ran = cli("uninstall", "echo")
     assert ran.code == 1
     assert " stays: " in ran.err
+    assert ran.err.endswith("run `waifu-llm stop echo` first\n")
     assert len(list((home / "envs").glob("echo-*"))) == 1
 
 
@@ -150,6 +151,20 @@ def test_a_token_of_the_module_is_found_by_its_own_user(
     ran = cli("ps", "--json")
     assert json.loads(ran.out)[0]["url"] == module.url
     assert canary not in ran.out + ran.err
+
+
+def test_a_load_that_fails_says_which_variables_the_module_that_runs_does_not_go_by(
+    cli: Cli, serve: Serve, monkeypatch: pytest.MonkeyPatch, canary: str
+) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    serve()
+    assert "variables" not in cli("models", "openai").err
+    monkeypatch.setenv("OPENAI_API_KEY", canary)
+    ran = cli("models", "openai")
+    assert ran.code == 1
+    assert "OpenAI needs an API key" in ran.err
+    assert ran.err.endswith("it goes by its own variables, not by OPENAI_API_KEY of this shell)\n")
+    assert canary not in ran.err
 
 
 def test_a_module_with_a_certificate_of_its_own_is_found_by_its_own_user(
@@ -218,6 +233,7 @@ def test_a_port_in_use_is_one_line_and_exit_code_1(serve: Serve) -> None:
     ("arguments", "part"),
     [
         (("--port", "99999"), "--port: 99999 is not a port"),
+        (("--port", "http"), "--port: 'http' is not a port"),
         (("--log-level", "loud"), "--log-level: 'loud' is not debug, info, warning or error"),
         (("--host", "0.0.0.0"), "set a token first"),
         (("--tls-cert", "cert.pem"), "tls_cert and tls_key belong together"),

@@ -82,7 +82,12 @@ def test_its_lines_are_counted_as_progress() -> None:
     ("tail", "words"),
     [
         (WRONG_HASH, ["hash mismatch", "aiohappyeyeballs==2.7.1", "index"]),
-        (NO_NETWORK, ["Temporary failure in name resolution", "network", "load it again"]),
+        (NO_NETWORK, ["from index.example.org (", "Temporary failure in name resolution", "network", "load it again"]),
+        (
+            "error: Failed to fetch: `https://me:secret@wheels.example.org:8443/torch/`\n  cause: timed out",
+            ["from wheels.example.org (timed out)"],
+        ),
+        ("cause: Failed to fetch: https://x.example.org/f", ["downloaded (Failed to fetch: https://x.example.org/f)"]),
         (OFFLINE, ["not all in uv's cache", "UV_OFFLINE"]),
         (OFFLINE_FROM_THE_START, ["not all in uv's cache", "UV_OFFLINE"]),
         (NO_MATCH, ["no fitting wheels", "platform"]),

@@ -1,6 +1,6 @@
 """The arguments of every command, without what carries them out: help must not import a network client."""
 
-from argparse import ArgumentParser
+from argparse import ArgumentParser, ArgumentTypeError
 
 
 def for_serve(parser: ArgumentParser) -> None:
@@ -12,7 +12,7 @@ def for_serve(parser: ArgumentParser) -> None:
     )
     add = parser.add_argument
     add("--host", metavar="ADDRESS", help="listen there instead of 127.0.0.1; off loopback a token is needed")
-    add("--port", metavar="PORT", type=int, help="listen there instead of 7562; 0 takes a free port")
+    add("--port", metavar="PORT", type=_port, help="listen there instead of 7562; 0 takes a free port")
     add(
         "--no-remote-close",
         dest="remote_close",
@@ -67,6 +67,14 @@ def for_serve(parser: ArgumentParser) -> None:
     )
 
 
+def _port(text: str) -> int:
+    """Whether it is in range is said where the other settings are looked at."""
+    try:
+        return int(text)
+    except ValueError:
+        raise ArgumentTypeError(f"{text!r} is not a port, a whole number from 0 to 65535") from None
+
+
 def for_chat(parser: ArgumentParser) -> None:
     """`waifu-llm chat`."""
     parser.description = (
@@ -102,7 +110,7 @@ def for_install(parser: ArgumentParser) -> None:
     """`waifu-llm install`."""
     parser.description = (
         "Build the environments of providers and gateways. Loading a provider, or starting a gateway, does it as well; "
-        "this does it beforehand, and asks before a large one."
+        "this does it beforehand, and on a terminal asks before a large one."
     )
     parser.add_argument("names", metavar="NAME", nargs="+", help="names in `waifu-llm list`")
     parser.add_argument("--yes", action="store_true", help="do not ask before a large one")
@@ -143,7 +151,7 @@ def for_stop(parser: ArgumentParser) -> None:
     """`waifu-llm stop`."""
     parser.description = (
         "Stop the workers of one provider, which frees their memory (they start again when they are needed); without "
-        "a name stop the running module, all its workers and gateways."
+        "a name stop each running module of this home, with all its workers and gateways."
     )
     parser.add_argument("provider", metavar="PROVIDER", nargs="?", help="the provider whose workers are stopped")
 

@@ -45,8 +45,9 @@ def _prompt(given: str | None) -> str | None:
 
 
 async def _once(context: Context, manifest: Manifest, answering: Answering, prompt: str, *, as_json: bool) -> int:
-    async with module_client(context) as client:
-        await load(client, manifest)
+    async with module_client(context) as connected:
+        await load(connected, manifest)
+        client = connected.client
         answering.ask(prompt)
         if as_json:
             answer = await client.generate(**answering.request())

@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final, NoReturn
 
@@ -25,8 +25,15 @@ LARGE_MB: Final = 200
 _LONG_STAGES: Final = ("environment", "model")
 
 
+class Connected(msgspec.Struct, frozen=True):
+    """A client, and this command's own variables where the module does not have them: somebody else started it."""
+
+    client: Client
+    unseen: Mapping[str, str]
+
+
 @asynccontextmanager
-async def module_client(context: Context) -> AsyncIterator[Client]:
+async def module_client(context: Context) -> AsyncIterator[Connected]:
     """Connected to the newest module of this home that answers, else to one of our own, which ends with the context.
 
     Raises: ModuleError, LLMError. Cancelling is safe: a module of our own is stopped first.
@@ -34,7 +41,7 @@ async def module_client(context: Context) -> AsyncIterator[Client]:
     client = await _running(context)
     if client is not None:
         try:
-            yield client
+            yield Connected(client, context.environ)
         finally:
             await client.aclose()
         return
@@ -42,13 +49,14 @@ async def module_client(context: Context) -> AsyncIterator[Client]:
     async with _own_module(context, token) as url:
         client = await Client.open(url, token=token)
         try:
-            yield client
+            yield Connected(client, {})
         finally:
             await client.aclose()
 
 
-async def load(client: Client, manifest: Manifest) -> None:
+async def load(connected: Connected, manifest: Manifest) -> None:
     """Load a provider with the keys and options that the module has for it; progress goes to stderr."""
+    client = connected.client
     details = (await client.providers()).details.get(manifest.name)
     megabytes = manifest.declared.download_mb
     if details is not None and not details.installed and megabytes >= LARGE_MB:
@@ -59,9 +67,22 @@ async def load(client: Client, manifest: Manifest) -> None:
             tell = progress.show if step.stage in _LONG_STAGES else progress.pass_by
             tell(f"{manifest.name}: {step.detail or step.stage}", step.fraction)
 
-        loaded = await client.load(manifest.name, on_progress=show)
+        try:
+            loaded = await client.load(manifest.name, on_progress=show)
+        except LLMError as error:
+            error.message += _unseen(connected.unseen, manifest)
+            raise
     if loaded.warning:
         warn(loaded.warning)
+
+
+def _unseen(environ: Mapping[str, str], manifest: Manifest) -> str:
+    """Of a load that failed: which variables, set where this command was typed, the module does not know."""
+    declared = manifest.declared
+    names = (*declared.key.env, *(option.env for option in declared.options.values()))
+    found = ", ".join(name for name in names if name and environ.get(name))
+    told = f" (the module that runs was asked: it goes by its own variables, not by {found} of this shell)"
+    return told if found else ""
 
 
 async def _running(context: Context) -> Client | None:

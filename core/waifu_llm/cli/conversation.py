@@ -9,7 +9,7 @@ from typing import Final, Self
 from waifu_client import Client, ConnectionLost, LLMError
 from waifu_llm.catalog import Manifest
 from waifu_llm.cli.answer import Answering, write_answer
-from waifu_llm.cli.connection import load, module_client
+from waifu_llm.cli.connection import Connected, load, module_client
 from waifu_llm.cli.context import Context
 from waifu_llm.cli.loop_thread import LoopThread
 from waifu_llm.cli.output import note
@@ -23,15 +23,15 @@ def converse(context: Context, manifest: Manifest, answering: Answering) -> int:
     with contextlib.suppress(ImportError):
         import readline  # noqa: F401  # makes input() a line editor with a history
     with LoopThread(module_client(context)) as loop, _Keyboard(loop) as keyboard:
-        client = loop.value()
+        connected = loop.value()
         try:
-            loop.run(load(client, manifest))
+            loop.run(load(connected, manifest))
         except asyncio.CancelledError:
             raise KeyboardInterrupt from None
         note(f"{manifest.declared.title}, {answering.model or 'its first model'}. {_HINT}.")
         while (line := keyboard.read_line()) is not None:
             if line:
-                _turn(loop, client, answering, line)
+                _turn(loop, connected.client, answering, line)
     return 0
 
 
@@ -40,7 +40,7 @@ class _Keyboard:
     and a second one, before the first has had its effect, ends the program. Main thread only.
     """
 
-    def __init__(self, loop: LoopThread[Client]) -> None:
+    def __init__(self, loop: LoopThread[Connected]) -> None:
         self._loop = loop
         self._reads = False
 
@@ -76,7 +76,7 @@ class _Keyboard:
             raise KeyboardInterrupt
 
 
-def _turn(loop: LoopThread[Client], client: Client, answering: Answering, line: str) -> None:
+def _turn(loop: LoopThread[Connected], client: Client, answering: Answering, line: str) -> None:
     answering.ask(line)
     try:
         reason = loop.run(write_answer(client, answering))

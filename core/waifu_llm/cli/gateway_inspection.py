@@ -3,6 +3,7 @@
 import errno
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 import psutil
 
@@ -14,6 +15,8 @@ from waifu_llm.config import Settings
 from waifu_llm.environment.model import EnvironmentState
 from waifu_llm.environment.store import EnvironmentStore
 from waifu_llm.runfile import running_modules
+
+_LAST_PORT: Final = 65535
 
 
 def look_at_gateways(context: Context, settings: Settings, store: EnvironmentStore, findings: Findings) -> None:
@@ -46,6 +49,9 @@ def _port_problem(context: Context, settings: Settings, manifest: Manifest, tabl
     defaults = {key: option.default for key, option in manifest.declared.options.items()}
     host, port = ({**defaults, **table}.get(key) for key in ("host", "port"))
     if not isinstance(host, str) or not isinstance(port, int):
+        return
+    if not 0 <= port <= _LAST_PORT:
+        yield f"gateway.{manifest.name}.port: {port} is not a port, a whole number from 0 to {_LAST_PORT}"
         return
     if port and port == settings.server.port:
         yield f"gateway.{manifest.name}.port and server.port are both {port}; choose another one for the gateway"

@@ -44,11 +44,15 @@ def _set(context: Context, provider: str) -> int:
 def _read_key(manifest: Manifest) -> str:
     if not sys.stdin.isatty():
         # One character more than a key and its newline have: what is cut off here is refused there.
-        return sys.stdin.readline(LONGEST_KEY + 2)
-    try:
-        return getpass.getpass(f"{manifest.declared.title} API key (it is not shown): ")
-    except EOFError:
-        raise UsageError("no key was given") from None
+        key = sys.stdin.readline(LONGEST_KEY + 2)
+    else:
+        try:
+            key = getpass.getpass(f"{manifest.declared.title} API key (it is not shown): ")
+        except EOFError:
+            key = ""
+    if not key.strip():
+        raise UsageError("no key was given")
+    return key
 
 
 def _list(context: Context, *, as_json: bool) -> int:

@@ -33,6 +33,6 @@ def run(args: Namespace) -> int:
 
 
 async def _models(context: Context, manifest: Manifest) -> Models:
-    async with module_client(context) as client:
-        await load(client, manifest)
-        return await client.models(manifest.name)
+    async with module_client(context) as connected:
+        await load(connected, manifest)
+        return await connected.client.models(manifest.name)

@@ -62,7 +62,9 @@ def parse(given: Sequence[str]) -> Namespace:
     """The arguments of one command; `command` is its name. Raises: SystemExit, for --help too."""
     name = given[0] if given else None
     if name in COMMANDS:
-        return command_parser(name).parse_args(given[1:])
+        parser = command_parser(name)
+        # Else `chat echo --prompt hello lorem` would not take its model; argparse has no such thing with actions.
+        return (parser.parse_args if name == "keys" else parser.parse_intermixed_args)(given[1:])
     parser = main_parser()
     if name is not None and not name.startswith("-"):
         import difflib

@@ -19,9 +19,12 @@ async def _uninstall(context: Context, names: list[str]) -> int:
         for name in names:
             if name not in installed:
                 context.catalog.find(name)
+        gateways = {manifest.name for manifest in context.catalog.gateways()}
         kept = 0
         for name in names:
             if name not in installed:
                 note(f"{name} is not installed")
-            kept += tell_removals(await store.remove(name))
+            if stay := tell_removals(await store.remove(name)):
+                kept += stay
+                note(f"run `waifu-llm stop{'' if name in gateways else f' {name}'}` first")
         return 1 if kept else 0

@@ -19,6 +19,7 @@ _NO_NETWORK: Final = re.compile(
     r"error sending request|[Rr]equest failed after|dns error|Failed to fetch|Failed to download|[Cc]onnection refused"
     r"|tcp connect error|timed out"
 )
+_HOST: Final = re.compile(r"https?://(?:[^/@\s`]*@)?([^/:\s`)]+)")
 _OFFLINE: Final = re.compile(r"network was disabled|[Nn]etwork connectivity is disabled")
 _NO_MATCH: Final = re.compile(
     r"No solution found|no wheels? (?:with|for)|no matching|not found in the package registry"
@@ -73,9 +74,11 @@ def failure(name: str, tail: str) -> str:
         last = last_line(tail)
         return sentence(f"the package index has no fitting wheels for {name} on this Python and platform: {last}")
     if _NO_NETWORK.search(tail):
-        last = last_line(tail)
+        last, hosts = last_line(tail), _HOST.findall(tail)
+        where = f" from {hosts[-1]}" if hosts and hosts[-1] not in last else ""
         return sentence(
-            f"{name}'s packages could not be downloaded ({last}); check the network, proxy or index, then load it again"
+            f"{name}'s packages could not be downloaded{where} ({last}); check the network, proxy or index, then "
+            "load it again"
         )
     return sentence(f"uv could not install {name}: {last_line(tail)}; waifu-llm.log has the rest")
 
