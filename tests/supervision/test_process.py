@@ -106,16 +106,44 @@ async def test_a_grandchild_that_holds_the_pipes_does_not_hide_the_end_and_ends_
     await until(lambda: gone(grandchild), "the grandchild has ended")
 
 
-async def test_children_of_others_are_left_alone(processes: Processes) -> None:
-    bystander = subprocess.Popen(python("import time; time.sleep(600)"))  # noqa: ASYNC220
+async def test_children_of_others_are_left_alone_whenever_they_were_started(processes: Processes) -> None:
+    """Not the mark of a child but that of none is what others get who are started after it."""
+    sleeping = python("import time; time.sleep(600)")
+    events = Events()
+    bystanders = [subprocess.Popen(sleeping)]  # noqa: ASYNC220
     try:
-        events = Events()
-        await processes.spawn(python("pass"), ENV, events)
-        await events.end()
-        assert bystander.poll() is None
+        child = await processes.spawn(sleeping, ENV, events)
+        bystanders.append(subprocess.Popen(sleeping))  # noqa: ASYNC220
+        await child.kill()
+        await processes.run(python("pass"), env=ENV)
+        assert [bystander.poll() for bystander in bystanders] == [None, None]
     finally:
-        bystander.kill()
-        bystander.wait()
+        for bystander in bystanders:
+            bystander.kill()
+            bystander.wait()
+
+
+async def test_two_runs_in_one_process_leave_each_others_children_alone(processes: Processes) -> None:
+    events = Events()
+    async with Processes() as others:
+        child = await others.spawn(python("import sys; sys.stdin.read()"), ENV, events)
+        await processes.run(python("pass"), env=ENV)
+        assert events.returncode is None
+        await child.stop()
+        assert await events.end() == 0
+
+
+async def test_a_guardian_that_died_is_replaced_before_the_next_start(processes: Processes) -> None:
+    """R10: without one the children of a core that is killed could outlive it."""
+    await processes.run(python("pass"), env=ENV)
+    first = processes._guard.pid
+    assert first is not None
+    os.kill(first, signal.SIGKILL)
+    await until(lambda: processes._guard.pid is None, "its end was told")
+    assert (await processes.run(python("pass"), env=ENV)).returncode == 0
+    second = processes._guard.pid
+    assert second is not None and second != first
+    assert psutil.pid_exists(second)
 
 
 async def test_a_child_sees_only_the_given_environment_and_the_marker(processes: Processes) -> None:

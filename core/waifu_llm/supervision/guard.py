@@ -24,7 +24,8 @@ class Guard:
     @property
     def pid(self) -> int | None:
         """Its pid while it watches."""
-        return self._process.pid if self._process is not None else None
+        process = self._process
+        return process.pid if process is not None and process.returncode is None else None
 
     async def watching(self) -> None:
         """Return when it watches: a child started before could outlive a core that is killed in between.
@@ -37,7 +38,7 @@ class Guard:
 
     def begin(self) -> None:
         """Start it beforehand: who needs it then waits for less, and hears of a failure."""
-        if sys.platform == "win32" or (self._process is not None and self._process.returncode is None):
+        if sys.platform == "win32" or self.pid is not None:
             return
         if self._starting is None:
             self._starting = asyncio.get_running_loop().create_task(self._start())

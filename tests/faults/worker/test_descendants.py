@@ -253,10 +253,19 @@ async def test_w14_without_the_kernels_lists_of_children_all_processes_are_looke
     await until(lambda: is_no_child(left), "what it left has ended")
 
 
-async def test_where_marks_may_not_be_set_workers_start_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_where_marks_may_not_be_set_a_group_ends_with_its_worker_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """I3: a sandbox may know no such limit; then what is left in the group of a child is known by that alone."""
+
     def refused(*_: object) -> None:
         raise PermissionError
 
     monkeypatch.setattr("waifu_llm.supervision.orphans.resource.setrlimit", refused)
     async with Processes() as processes:
-        assert (await processes.run(python("pass"), env=ENV)).returncode == 0
+        events = Events()
+        child = await processes.spawn(python(LEAVES.format(forks=2, session=False, env={}) + READS), ENV, events)
+        left = int(await events.line())
+        await child.stop()
+        assert await events.end() == 0
+        await until(lambda: is_no_child(left), "what it left in its group has ended and is no zombie")
