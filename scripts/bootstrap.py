@@ -158,6 +158,17 @@ def prepare(*, dev: bool) -> None:
     _STAMP.write_text(json.dumps(wanted), "utf-8")
 
 
+def go_on_with_project() -> None:
+    """Return where this Python has the project. Else the script runs once more, with `.venv`'s, and this run ends."""
+    if importlib.util.find_spec("waifu_llm") is not None:
+        return
+    try:
+        prepare(dev=False)
+    except SetUpFailed as error:
+        sys.exit(str(error))
+    sys.exit(subprocess.run([in_venv("python"), *sys.argv], env=environment(), check=False).returncode)
+
+
 def run_of_tests(module: str, arguments: Sequence[str]) -> int:
     """Run a program that lies beside the tests, with the test tools; its exit code."""
     return run_program(module, arguments, ROOT / "tests")

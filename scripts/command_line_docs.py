@@ -1,10 +1,15 @@
+#!/usr/bin/env python3
 """Writes docs/cli.md, and the settings within docs/operations.md, from the program itself; a test compares them."""
 
 import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "core"))
+sys.path.insert(0, str(ROOT / "scripts"))
+
+import bootstrap  # noqa: E402
+
+bootstrap.go_on_with_project()
 
 from waifu_llm.catalog import Catalog  # noqa: E402
 from waifu_llm.cli.parser import COMMANDS, command_parser, main_parser  # noqa: E402
@@ -17,7 +22,7 @@ BEGIN, END = "<!-- settings: made by scripts/command_line_docs.py -->\n", "<!-- 
 
 def cli_page() -> str:
     """The help of every command as one page."""
-    parts = ["# The command line\n\nMade from `--help` by `python scripts/command_line_docs.py`; do not edit.\n"]
+    parts = ["# The command line\n\nMade from `--help` by `python3 scripts/command_line_docs.py`; do not edit.\n"]
     parts.append(f"\n```text\n{main_parser().format_help()}```\n")
     for name in COMMANDS:
         parts.append(f"\n## waifu-llm {name}\n\n```text\n{command_parser(name).format_help()}```\n")

@@ -1,5 +1,7 @@
 #!/usr/bin/env python3
-"""Writes the requirements.lock of each worker and gateway: all versions with hashes, for all platforms."""
+"""Writes the requirements.lock of each worker and gateway: all versions with hashes, for all platforms; makes .venv
+first.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from waifu_llm.environment import uv
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+import bootstrap
+
+bootstrap.go_on_with_project()
+
+from waifu_llm.environment import uv  # noqa: E402
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 LOCK: Final = "requirements.lock"
@@ -90,7 +98,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     asked = parser.parse_args(argv)
     newest = asked.exclude_newer or _days_ago(COOLING_OFF_DAYS)
     changed = False
-    for folder in projects(asked.root or [ROOT / "workers", ROOT / "gateways"]):
+    folders = projects(asked.root or [ROOT / "workers", ROOT / "gateways"])
+    there = {folder.name for folder in folders}
+    if unknown := [name for name in asked.names if name not in there]:
+        parser.error(f"there is no {unknown[0]!r}; there are: {', '.join(sorted(there))}")
+    for folder in folders:
         if asked.names and folder.name not in asked.names:
             continue
         file = folder / LOCK

@@ -67,6 +67,8 @@ def test_what_is_locked_stays_until_an_upgrade_is_asked_for(
     later = ["--root", str(workers), "--exclude-newer", "2026-11-22"]
     assert script.main(later) == 0
     assert "dep==1.0" in lock.read_text()
+    other = write_worker(workers, "other", "").folder / "pyproject.toml"
+    other.write_text(other.read_text().replace('["msgspec"]', "[]"))
     assert script.main(["--upgrade", *later, "other"]) == 0
     assert "dep==1.0" in lock.read_text(), "only those that were named"
     capsys.readouterr()
@@ -138,3 +140,10 @@ def test_an_address_in_a_lock_is_refused(script: ModuleType, index: str, workers
 def test_the_default_is_a_week_of_cooling_off(script: ModuleType) -> None:
     assert script._days_ago(7) < script._days_ago(0)
     assert script.COOLING_OFF_DAYS == 7
+
+
+def test_a_name_that_is_none_is_refused(script: ModuleType, workers: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It was passed over without a word."""
+    with pytest.raises(SystemExit):
+        script.main(["--root", str(workers), "tyni"])
+    assert "there is no 'tyni'; there are: tiny" in capsys.readouterr().err

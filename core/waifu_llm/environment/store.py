@@ -340,4 +340,5 @@ def _lock_text(manifest: Manifest) -> str:
 
 
 def _no_lock(manifest: Manifest, error: Exception) -> InstallFailed:
-    return InstallFailed(f"{manifest.name} has no list of packages to install ({error}); install waifu-llm again"[:300])
+    made = f"install waifu-llm again, or, for one of your own in a clone, run: python3 scripts/lock.py {manifest.name}"
+    return InstallFailed(f"{f'{manifest.name} has no list of packages to install ({error})'[:180]}; {made}")
