@@ -1,7 +1,7 @@
 """Reads one frame into a request, or into what its sender did wrong. Pure; answers nothing, knows no state."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Final, Literal, TypeAlias
+from typing import Annotated, Any, Final, Literal, TypeAlias, get_args
 
 import msgspec
 from msgspec import Raw
@@ -21,6 +21,7 @@ from waifu_client.protocol import (
     Message,
     Milliseconds,
     RequestId,
+    Role,
     Unload,
 )
 
@@ -32,6 +33,8 @@ _MOST_LOAD_BYTES: Final = 64 * 1024
 _ID_INTEGERS: Final = range(-(2**63), 2**64)
 _NOTHING: Final = (b"null", b'""')
 _OUTSIDE: Final = "content must be a string; images, tool calls and embeddings are outside this protocol"
+
+_ROLES: Final = f"role is one of {', '.join(get_args(Role))}"
 
 
 class Unreadable(msgspec.Struct, frozen=True):
@@ -267,8 +270,8 @@ def _read_prompt(raw: Mapping[str, Raw]) -> tuple[list[Message], str | None]:
     try:
         messages = _take(raw, "messages", _messages, ErrorCode.INVALID_PROMPT) or []
     except _WrongField as wrong:
-        text = f"{wrong.message}; {_OUTSIDE}" if "content`" in wrong.message else wrong.message
-        raise _WrongField(wrong.code, text) from wrong
+        hints = [hint for field, hint in (("content`", _OUTSIDE), ("role`", _ROLES)) if field in wrong.message]
+        raise _WrongField(wrong.code, "; ".join([wrong.message, *hints])) from wrong
     prompt = _take(raw, "prompt", _string, ErrorCode.INVALID_PROMPT)
     if bool(messages) == (prompt is not None):
         problem = "both messages and prompt are given" if messages else "messages is empty"

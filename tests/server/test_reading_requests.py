@@ -329,6 +329,8 @@ def test_a_bad_role_or_name_is_an_invalid_prompt(message: dict[str, Any]) -> Non
     reading = generate(messages=[message])
     assert isinstance(reading, Refused)
     assert reading.code == ErrorCode.INVALID_PROMPT
+    if "name" not in message:
+        assert reading.message.endswith("; role is one of system, user, assistant, tool, function")
 
 
 @pytest.mark.parametrize("role", ["system", "user", "assistant", "tool", "function"])

@@ -87,6 +87,13 @@ async def test_without_the_token_nobody_gets_in() -> None:
             await peer.hear_types("get_providers_done")
 
 
+async def test_why_somebody_was_not_let_in_is_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    async with serving() as running:
+        assert await knock(running.host, running.port, "Host: localhost", "Origin: https://page.example") == 403
+    assert "HTTP 403: This Origin is not allowed; list it in server.allow_origin." in caplog.text
+
+
 async def test_a_browsers_token_comes_as_a_subprotocol_and_is_not_echoed() -> None:
     encoded = base64.urlsafe_b64encode(TOKEN.encode()).decode().rstrip("=")
     offered = [Subprotocol("waifu-llm"), Subprotocol(f"bearer.{encoded}")]

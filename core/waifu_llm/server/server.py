@@ -238,7 +238,7 @@ class Server:
     def _refusal(self, socket: ServerConnection, denied: Denied | None) -> Response | None:
         if denied is None:
             return None
-        _log.info("refused a connection with HTTP %d", denied.status)
+        _log.info("refused a connection with HTTP %d: %s", denied.status, denied.text.strip())
         response = socket.respond(denied.status, denied.text)
         if denied.status == 401:
             response.headers["WWW-Authenticate"] = "Bearer"
