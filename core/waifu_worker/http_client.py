@@ -240,18 +240,17 @@ class HttpClient:
         if complete and not response.content.at_eof():
             task = asyncio.get_running_loop().create_task(self._drain(response))
             self._leaving.add(task)
+            # Not by the task itself: one that is cancelled before its first turn does nothing at all.
+            task.add_done_callback(lambda _: response.close())
             task.add_done_callback(self._leaving.discard)
         else:
             response.close()
 
     async def _drain(self, response: Response) -> None:
-        try:
-            with suppress(*self.network_errors):
-                async with asyncio.timeout(_DRAIN_S):
-                    while not response.content.at_eof():
-                        await response.content.readany()
-        finally:
-            response.close()
+        with suppress(*self.network_errors):
+            async with asyncio.timeout(_DRAIN_S):
+                while not response.content.at_eof():
+                    await response.content.readany()
 
     async def refusal(self, response: Response, model: str | None = None) -> Refusal:
         """What a failed response says; as much of its body as comes in time."""
