@@ -117,6 +117,7 @@ async def test_a_program_that_does_not_run_is_told_with_what_to_do() -> None:
         failed = await refused(driver, upstream)
     assert (failed.error, failed.reason) == (Code.UNEXPECTED, "provider_down")
     assert "ollama serve" in failed.message
+    assert "ssl" not in failed.message, "what aiohttp says around it"
     assert upstream.url.removeprefix("http://") in failed.message
 
 

@@ -67,7 +67,9 @@ def refuses_think(refusal: Refusal) -> bool:
 
 def not_running(upstream: Upstream, error: ProviderError) -> ProviderError:
     """A failure to reach Ollama, with what to do about it."""
-    cause = upstream.quote(str(error.__cause__ or "")) or "no answer"
+    # What aiohttp says around it is the host once more, and an object that has to do with TLS.
+    reason = getattr(error.__cause__, "os_error", error.__cause__)
+    cause = upstream.quote(str(reason or "")) or "no answer"
     return ProviderError(
         Code.UNEXPECTED,
         f"Ollama does not run at {upstream.host} ({cause}). Start it (open its app, or run: ollama serve), or say"
