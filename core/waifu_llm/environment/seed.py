@@ -81,10 +81,12 @@ class Seed:
 def _files(package: Path) -> Iterator[tuple[str, bytes]]:
     # What is not there at all would otherwise pass as a package without files.
     (package / "__init__.py").stat()
-    for file in sorted(package.rglob("*")):
-        path = file.relative_to(package)
-        if "__pycache__" not in path.parts and file.is_file() and file.suffix != ".pyc":
-            yield path.as_posix(), file.read_bytes()
+    for base, folders, names in os.walk(package):
+        if "__pycache__" in folders:
+            folders.remove("__pycache__")
+        for file in (Path(base, name) for name in names if not name.endswith(".pyc")):
+            if file.is_file():
+                yield file.relative_to(package).as_posix(), file.read_bytes()
 
 
 def _main(manifest: Manifest) -> str:

@@ -45,7 +45,8 @@ def missing_file(folder: Path, packages: Iterable[str]) -> str | None:
     for package in packages:
         try:
             for path, _ in _recorded(site, package):
-                if not os.path.lexists(site / path):
+                # Every load waits for this, and a `Path` for each file is two thirds of it.
+                if not os.path.lexists(os.path.join(site, path)):  # noqa: PTH118
                     return path
         except FileNotFoundError:
             return f"{package}{_INFO}/RECORD"
