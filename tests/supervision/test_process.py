@@ -6,16 +6,17 @@ import signal
 import subprocess
 import sys
 import textwrap
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 
 import psutil
 import pytest
 from support.children import ENV, Events, python
-from support.waiting import bounded, gone, until, wait_gone
+from support.waiting import WAIT_S, bounded, gone, until, wait_gone
 
+from waifu_llm.supervision.collector import Collector
 from waifu_llm.supervision.guardian import VARIABLE
-from waifu_llm.supervision.process import Processes
+from waifu_llm.supervision.process import Child, Processes
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="process groups are POSIX; Windows has its job object")
 
@@ -179,12 +180,33 @@ async def test_a_silent_command_is_killed_after_its_time(processes: Processes) -
 
 
 async def test_a_command_that_is_run_until_its_first_line_hears_the_end_of_its_input_then(
-    processes: Processes,
+    processes: Processes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("waifu_llm.supervision.process.STEP_S", WAIT_S)
     program = "import sys\nprint('not yet', file=sys.stderr)\nprint('up', flush=True)\nsys.stdin.read()\nsys.exit(3)"
     async with bounded():
         done = await processes.run(python(program), env=ENV, until_line=True)
     assert (done.returncode, done.stdout) == (3, "up\n")
+
+
+async def test_a_first_line_that_comes_while_the_command_is_still_being_started_counts(
+    processes: Processes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = processes._start
+
+    async def slowly(argv: Sequence[str], env: Mapping[str, str], events: Collector, *more: int) -> Child:
+        child = await start(argv, env, events, *more)
+        while not events.stdout:
+            events.heard.clear()
+            await events.heard.wait()
+        return child
+
+    monkeypatch.setattr(processes, "_start", slowly)
+    async with bounded():
+        done = await processes.run(
+            python("import sys\nprint('up', flush=True)\nsys.stdin.read()"), env=ENV, until_line=True
+        )
+    assert done.stdout == "up\n"
 
 
 async def test_a_command_that_ends_before_its_first_line_is_not_waited_for(processes: Processes) -> None:

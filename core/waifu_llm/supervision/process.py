@@ -283,11 +283,12 @@ class Processes:
                 screen.started()
             try:
                 while not collector.ended.done():
+                    # Before the look at what it has said by now, some of it maybe while it was being started.
                     collector.heard.clear()
-                    async with asyncio.timeout(silence_s):
-                        await collector.heard.wait()
                     if until_line and b"\n" in collector.stdout:
                         await child.stop()
+                    async with asyncio.timeout(silence_s):
+                        await collector.heard.wait()
             except BaseException:
                 await asyncio.shield(child.kill())
                 raise
