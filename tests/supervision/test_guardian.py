@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from support.waiting import WAIT_S
+from support.waiting import WAIT_S, wait_gone
 
 from waifu_llm.supervision import guardian
 
@@ -66,6 +66,22 @@ def test_whatever_carries_the_marker_is_killed(marker: str) -> None:
     with carrier(marker) as process:
         guardian.kill_carriers(marker, core=0)
         assert process.wait(WAIT_S) == -9
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nothing bears a mark")
+def test_who_bears_a_mark_is_found_until_it_has_ended_though_nobody_has_waited_for_it(marker: str) -> None:
+    """A zombie keeps its mark; nothing can end it but its parent, and the guardian would wait for it in vain."""
+    mark = guardian.first_mark(marker) + guardian.MARKS - 1
+    limit = f"resource.setrlimit({guardian.FILE_LOCKS}, ({mark}, -1))"
+    argv = [sys.executable, "-c", f"import resource, sys; {limit}; print('up', flush=True); sys.stdin.read()"]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "up\n"
+        assert guardian.carriers(marker) == [process.pid]
+        process.kill()
+        wait_gone([process.pid])
+        assert guardian.mark_of(process.pid) == mark
+        assert guardian.carriers(marker) == []
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nothing bears a mark")

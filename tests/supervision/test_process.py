@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import textwrap
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import psutil
@@ -14,9 +14,8 @@ import pytest
 from support.children import ENV, Events, python
 from support.waiting import WAIT_S, bounded, gone, until, wait_gone
 
-from waifu_llm.supervision.collector import Collector
 from waifu_llm.supervision.guardian import VARIABLE
-from waifu_llm.supervision.process import Child, Processes
+from waifu_llm.supervision.process import Processes
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="process groups are POSIX; Windows has its job object")
 
@@ -58,6 +57,45 @@ async def test_what_a_child_wrote_is_heard_in_its_order_however_it_ends(processe
     wait_gone([child.pid])
     assert await events.end() == 7
     assert bytes(events.out) == said
+
+
+async def test_a_child_that_says_much_is_heard_in_small_pieces(processes: Processes) -> None:
+    """I8: a full pipe of short lines, read at once, would keep the loop from everybody else."""
+    pieces: list[int] = []
+
+    class Pieces(Events):
+        def output(self, data: bytes) -> None:
+            pieces.append(len(data))
+
+    events = Pieces()
+    program = "import os, sys\nsys.stdin.readline()\nos.write(1, b'x' * 60000)\nsys.stdin.read()"
+    child = await processes.spawn(python(program), ENV, events)
+    child.write(b"go\n")
+    await until(lambda: sum(pieces) == 60000, "all of it was heard")
+    await child.kill()
+    assert max(pieces) <= 8 * 1024
+
+
+async def test_the_end_of_its_input_reaches_a_child_that_has_not_read_all_of_it(
+    processes: Processes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """W13: what lies unsent is given up, or the end would come after it, and never."""
+    monkeypatch.setattr("waifu_llm.supervision.process.STEP_S", WAIT_S)
+    events = Events()
+    program = """
+        import select
+        poll = select.poll()
+        poll.register(0, 0)
+        print("up", flush=True)
+        poll.poll()
+    """
+    child = await processes.spawn(python(program), ENV, events)
+    assert await events.line() == "up"
+    child.write(b"x" * 1_000_000)
+    assert child.unsent
+    async with bounded():
+        await child.stop()
+    assert await events.end() == 0
 
 
 async def test_a_child_that_ignores_the_end_of_input_and_term_is_killed(processes: Processes) -> None:
@@ -134,19 +172,6 @@ async def test_two_runs_in_one_process_leave_each_others_children_alone(processe
         assert await events.end() == 0
 
 
-async def test_a_guardian_that_died_is_replaced_before_the_next_start(processes: Processes) -> None:
-    """R10: without one the children of a core that is killed could outlive it."""
-    await processes.run(python("pass"), env=ENV)
-    first = processes._guard.pid
-    assert first is not None
-    os.kill(first, signal.SIGKILL)
-    await until(lambda: processes._guard.pid is None, "its end was told")
-    assert (await processes.run(python("pass"), env=ENV)).returncode == 0
-    second = processes._guard.pid
-    assert second is not None and second != first
-    assert psutil.pid_exists(second)
-
-
 async def test_a_child_sees_only_the_given_environment_and_the_marker(processes: Processes) -> None:
     events = Events()
     await processes.spawn(python("import os; print(sorted(os.environ))"), {"ONLY": "this"}, events)
@@ -177,44 +202,6 @@ async def test_a_silent_command_is_killed_after_its_time(processes: Processes) -
     with pytest.raises(TimeoutError):
         await processes.run(python("import time; time.sleep(600)"), env=ENV, silence_s=0.05)
     assert not children_of_ours()
-
-
-async def test_a_command_that_is_run_until_its_first_line_hears_the_end_of_its_input_then(
-    processes: Processes, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("waifu_llm.supervision.process.STEP_S", WAIT_S)
-    program = "import sys\nprint('not yet', file=sys.stderr)\nprint('up', flush=True)\nsys.stdin.read()\nsys.exit(3)"
-    async with bounded():
-        done = await processes.run(python(program), env=ENV, until_line=True)
-    assert (done.returncode, done.stdout) == (3, "up\n")
-
-
-async def test_a_first_line_that_comes_while_the_command_is_still_being_started_counts(
-    processes: Processes, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    start = processes._start
-
-    async def slowly(argv: Sequence[str], env: Mapping[str, str], events: Collector, *more: int) -> Child:
-        child = await start(argv, env, events, *more)
-        while not events.stdout:
-            events.heard.clear()
-            await events.heard.wait()
-        return child
-
-    monkeypatch.setattr(processes, "_start", slowly)
-    async with bounded():
-        done = await processes.run(
-            python("import sys\nprint('up', flush=True)\nsys.stdin.read()"), env=ENV, until_line=True
-        )
-    assert done.stdout == "up\n"
-
-
-async def test_a_command_that_ends_before_its_first_line_is_not_waited_for(processes: Processes) -> None:
-    async with bounded():
-        done = await processes.run(
-            python("import sys\nsys.stdout.write('half')\nsys.exit(4)"), env=ENV, until_line=True
-        )
-    assert (done.returncode, done.stdout) == (4, "half")
 
 
 async def test_a_command_whose_caller_is_cancelled_is_killed(processes: Processes, tmp_path: Path) -> None:

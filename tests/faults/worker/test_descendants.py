@@ -227,6 +227,28 @@ async def test_r7_a_guardian_that_does_not_come_up_fails_the_spawn_and_the_next_
     assert (await processes.run(python("pass"), env=ENV)).returncode == 0
 
 
+async def test_r7_who_does_not_wait_for_the_guardian_any_more_lets_it_come_up_for_the_others(
+    processes: Processes, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    interpreter, up, go = tmp_path / "python", tmp_path / "up", tmp_path / "go"
+    os.mkfifo(go)
+    may_go = os.open(go, os.O_RDWR)
+    interpreter.write_text(f'#!/bin/sh\n: > {up}\nread line < {go}\nexec {sys.executable} "$@"\n')
+    interpreter.chmod(0o755)
+    events = Events()
+    with monkeypatch.context() as waiting:
+        waiting.setattr(sys, "executable", str(interpreter))
+        leaving, staying = (asyncio.ensure_future(processes.spawn(["/bin/true"], ENV, events)) for _ in range(2))
+        await until(up.exists, "the guardian is being started")
+        leaving.cancel()
+        await asyncio.wait({leaving})
+        os.write(may_go, b"go\n")
+        os.close(may_go)
+        await staying
+    assert leaving.cancelled()
+    assert await events.end() == 0
+
+
 async def test_r7_a_core_that_ends_while_its_guardian_comes_up_leaves_none(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
