@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from importlib.abc import Loader
 
-# What asyncio, msgspec and aiohttp import, and what that does, without a need of it in a worker or a gateway. Who asks
-# for TLS, a traceback or a folder has some of them read then.
+# What asyncio, msgspec, aiohttp and websockets import, and what that does, without a need of it in a worker or a
+# gateway. Who asks for TLS, a traceback, a folder or a version has some of them read then.
 IN_A_WORKER = (
-    *("asyncio.sslproto", "attr.converters", "attr.validators", "email.header", "locale", "mimetypes"),
-    *("msgspec.inspect", "ntpath", "shlex", "shutil", "ssl", "tokenize"),
+    *("asyncio.sslproto", "attr.converters", "attr.validators", "email.header", "importlib.metadata", "locale"),
+    *("mimetypes", "msgspec.inspect", "ntpath", "shlex", "shutil", "ssl", "tokenize"),
 )
 
 _HOW = "__waifu_llm_late__"
