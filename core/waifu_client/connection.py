@@ -34,9 +34,10 @@ from waifu_client.protocol import (
 
 DEFAULT_URL: Final = f"ws://127.0.0.1:{DEFAULT_PORT}"
 MAX_MESSAGE: Final = 128 * 2**20  # bytes: a 16 MiB answer can grow sixfold when JSON escapes it
-# What is read in one turn of the loop: small messages in asyncio's 256 KiB are thousands, and all else waits for them.
-# What is not read yet travels on in fewer, larger pieces: the module joins them.
-READ_BYTES: Final = 16 * 1024
+# What is read in one turn of the loop: small messages in asyncio's 256 KiB are thousands, and all else waits for them;
+# in a program with twenty connections twenty times so many. What is not read yet travels on in fewer, larger pieces:
+# the module joins them.
+READ_BYTES: Final = 4 * 1024
 OPEN_S: Final = 10.0
 CLOSE_S: Final = 2.0
 PING_S: Final = 20.0  # off loopback only: on it a dead module closes the socket
