@@ -12,8 +12,9 @@ from waifu_llm.cli.reach import reach
 from waifu_llm.errors import ModuleError
 from waifu_llm.runfile import RunningModule, running_modules
 
-# The module itself needs at most 10 s.
+# The module itself needs at most 10 s, and mostly far less than one.
 _STOP_S: Final = 12.0
+_SOON_S: Final = 1.0
 
 
 def run(args: Namespace) -> int:
@@ -56,7 +57,9 @@ async def _close(module: RunningModule) -> None:
             raise ModuleError(
                 f"the module at {module.url} (pid {module.pid}) does not answer: {error.message}"
             ) from error
-    if not await asyncio.to_thread(_gone, module.pid):
+    if not await asyncio.to_thread(_gone, module.pid, _SOON_S) and (
+        await _lets_in(module) or not await asyncio.to_thread(_gone, module.pid, _STOP_S)
+    ):
         raise ModuleError(
             f"the module at {module.url} does not stop for a client (remote_close); press Ctrl-C where it runs, "
             f"or run: kill {module.pid}"
@@ -64,12 +67,21 @@ async def _close(module: RunningModule) -> None:
     note(f"the module at {module.url} is stopped")
 
 
-def _gone(pid: int) -> bool:
+async def _lets_in(module: RunningModule) -> bool:
+    """Whether it takes connections; one that stops takes none from the beginning on."""
+    try:
+        await (await reach(module)).aclose()
+    except LLMError:
+        return False
+    return True
+
+
+def _gone(pid: int, seconds: float) -> bool:
     """Whether the process ended in time."""
     import psutil
 
     try:
-        psutil.Process(pid).wait(_STOP_S)
+        psutil.Process(pid).wait(seconds)
     except psutil.NoSuchProcess:
         return True
     except psutil.TimeoutExpired:
