@@ -80,7 +80,8 @@ def for_chat(parser: ArgumentParser) -> None:
     parser.description = (
         "Talk to a provider. On a terminal it is a conversation: Ctrl-C interrupts an answer, Ctrl-D or /exit leaves. "
         "With --prompt, or with text on a pipe, it is one answer; with both, the piped text follows the prompt. "
-        "The module that runs is used, else one is started for as long as the command lasts."
+        "The module that runs is used, with its own keys and variables, else one is started for as long as the "
+        "command lasts."
     )
     parser.add_argument("provider", metavar="PROVIDER", help="its name in `waifu-llm list`")
     parser.add_argument("model", metavar="MODEL", nargs="?", help="its id in `waifu-llm models PROVIDER`")
