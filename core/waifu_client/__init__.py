@@ -73,3 +73,8 @@ def __getattr__(name: str) -> Any:
 
     home = next((module for module, names in _HOMES.items() if name in names), "errors")
     return getattr(import_module(f"{__name__}.{home}"), name)
+
+
+def __dir__() -> list[str]:
+    """What there is, also before anybody asked for it: a shell completes from this."""
+    return sorted(__all__)

@@ -48,6 +48,17 @@ def test_a_module_that_says_where_it_listens_is_found(place: Home) -> None:
         assert stat.S_IMODE(place.run.stat().st_mode) == 0o700
 
 
+def test_a_certificate_is_told_without_the_key_that_lies_beside_it(place: Home, tmp_path: Path) -> None:
+    pem = tmp_path / "chain.pem"
+    chain = "-----BEGIN CERTIFICATE-----\nA\n-----END CERTIFICATE-----"
+    pem.write_text(f"-----BEGIN PRIVATE KEY-----\nB\n-----END PRIVATE KEY-----\n{chain}\nand {chain}\n")
+    write_run_file(place, "wss://127.0.0.1:7562", None, str(pem))
+    assert running_modules(place)[0].certificate == f"{chain}\n{chain}"
+    pem.unlink()
+    write_run_file(place, "wss://127.0.0.1:7562", None, str(pem))
+    assert running_modules(place)[0].certificate is None
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere psutil alone is asked")
 def test_what_linux_tells_is_what_psutil_tells(sleeper: subprocess.Popen[bytes]) -> None:
     for pid in (os.getpid(), sleeper.pid, os.getppid()):

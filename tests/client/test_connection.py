@@ -301,3 +301,7 @@ async def test_messages_are_taken_as_structs_too() -> None:
     async with scripted(script) as module, bounded(), waifu_client.connect(module.url) as llm:
         turns = [Message(role="system", content="Be brief."), Message(role="user", content="Hi")]
         await llm.generate(turns, model_id="m")
+
+
+def test_a_shell_completes_all_names_of_the_package() -> None:
+    assert dir(waifu_client) == sorted(waifu_client.__all__)
