@@ -94,7 +94,7 @@ async def test_e1_p4_a_kill_of_uv_at_any_moment_leaves_nothing_that_must_be_repa
         monkeypatch.setattr("waifu_llm.environment.uv.find_uv", lambda: str(killing.program))
         store = open_store(home, killing, environ)
         for _ in range(rounds):
-            killing.aim(chance.choice(["venv", "sync", "sync"]), chance.random() * 0.1)
+            killing.aim(chance.choice(["venv", "sync", "sync"]), chance.random() * 0.03)
             async with bounded():
                 with contextlib.suppress(InstallFailed):
                     await store.ensure(manifest)
