@@ -1,4 +1,4 @@
-"""`<home>/run/<pid>.json`: how `ps`, `stop` and `chat` find a running module, its token and its certificate."""
+"""`<home>/run/<pid>.json`: how other commands find a running module, its token and its certificate."""
 
 import os
 import re
@@ -17,7 +17,10 @@ from waifu_llm.private_files import (
     write_private,
 )
 
-_CERTIFICATE: Final = re.compile("-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
+# No key fits between its lines (RFC 7468); what others write around them is a comment.
+_CERTIFICATE: Final = re.compile(
+    r"^-----BEGIN CERTIFICATE-----\s*$[A-Za-z0-9+/=\s]+^-----END CERTIFICATE-----", re.MULTILINE
+)
 # The system counts a process's start from its boot time, which moves a little with the clock.
 _SAME_START_S: Final = 2.0
 
@@ -25,7 +28,7 @@ _SAME_START_S: Final = 2.0
 class RunningModule(msgspec.Struct, frozen=True):
     """A module that runs: where it listens, what it wants to be shown, and since when (seconds since 1970).
 
-    `certificate` (PEM) is what it shows itself, where that is wss.
+    `certificate` (PEM) is its own alone, where that is wss.
     """
 
     pid: int
@@ -46,13 +49,13 @@ class _Record(msgspec.Struct, frozen=True):
 
 
 def write_run_file(home: Home, url: str, token: str | None, tls_cert: str | None = None) -> Path:
-    """Say that this process listens at `url`, with the certificates of the file `tls_cert`.
+    """Say that this process listens at `url`, with the first certificate of the file `tls_cert`.
 
     Raises: PrivateFileError.
     """
     make_private_folder(home.root)
     make_folder_of_home(home.run)
-    record = _Record(url, _started(os.getpid()) or 0.0, token, _certificates(tls_cert))
+    record = _Record(url, _started(os.getpid()) or 0.0, token, _certificate(tls_cert))
     file = _file(home, os.getpid())
     write_private(file, msgspec.json.encode(record), durable=False)  # a power cut ends the module too
     return file
@@ -75,14 +78,15 @@ def running_modules(home: Home) -> list[RunningModule]:
     return sorted(found, key=lambda module: module.started, reverse=True)
 
 
-def _certificates(file: str | None) -> str | None:
-    """What it shows to everybody; its key, which may stand in the same file, stays there."""
+def _certificate(file: str | None) -> str | None:
+    """The module's own, which comes first: whoever trusts those behind it trusts all that they ever signed."""
     if file is None:
         return None
     try:
-        return "\n".join(_CERTIFICATE.findall(Path(file).read_text("ascii", "replace"))) or None
+        found = _CERTIFICATE.search(Path(file).read_text("ascii", "replace"))
     except OSError:
         return None  # it was there a moment ago; who looks for the module trusts the system's authorities
+    return None if found is None else found[0]
 
 
 def _file(home: Home, pid: int) -> Path:

@@ -48,12 +48,14 @@ def test_a_module_that_says_where_it_listens_is_found(place: Home) -> None:
         assert stat.S_IMODE(place.run.stat().st_mode) == 0o700
 
 
-def test_a_certificate_is_told_without_the_key_that_lies_beside_it(place: Home, tmp_path: Path) -> None:
+@pytest.mark.parametrize("comment", ["", "# -----BEGIN CERTIFICATE-----\n", "-----BEGIN CERTIFICATE-----\n# gone\n"])
+def test_its_first_certificate_is_told_without_what_lies_beside_it(place: Home, tmp_path: Path, comment: str) -> None:
     pem = tmp_path / "chain.pem"
-    chain = "-----BEGIN CERTIFICATE-----\nA\n-----END CERTIFICATE-----"
-    pem.write_text(f"-----BEGIN PRIVATE KEY-----\nB\n-----END PRIVATE KEY-----\n{chain}\nand {chain}\n")
+    key = "-----BEGIN PRIVATE KEY-----\nA\n-----END PRIVATE KEY-----"
+    own, other = (f"-----BEGIN CERTIFICATE-----\n{name}==\n-----END CERTIFICATE-----" for name in "BC")
+    pem.write_text(f"{comment}{key}\n{own}\n{other}\n")
     write_run_file(place, "wss://127.0.0.1:7562", None, str(pem))
-    assert running_modules(place)[0].certificate == f"{chain}\n{chain}"
+    assert running_modules(place)[0].certificate == own
     pem.unlink()
     write_run_file(place, "wss://127.0.0.1:7562", None, str(pem))
     assert running_modules(place)[0].certificate is None
