@@ -2,7 +2,8 @@
 from whatever thread that comes.
 
 Everybody gets the one module object that there is, so that nothing but the time of the work changes. A package is on
-the list only where nobody imports what lies in it by its own name.
+the list only where nobody imports what lies in it by its own name, a module only where nothing that it imports looks
+into it at once: two threads that begin at the two ends would wait for each other.
 """
 
 import contextlib
@@ -46,12 +47,26 @@ class _Unread(ModuleType):
     """A module whose code has not run. It becomes a plain one when that is done: until then others wait for it."""
 
     def __getattribute__(self, name: str) -> object:
-        # Also for a name that is there already: what it leads to may need one that is not.
-        if name not in _OF_THE_IMPORT:
-            how = ModuleType.__getattribute__(self, "__dict__").get(_HOW)
-            if how is not None:
-                how.run(self)
+        _look(self, name)
         return ModuleType.__getattribute__(self, name)
+
+    # Its code would undo what was changed before.
+
+    def __setattr__(self, name: str, value: object) -> None:
+        _look(self, name)
+        ModuleType.__setattr__(self, name, value)
+
+    def __delattr__(self, name: str) -> None:
+        _look(self, name)
+        ModuleType.__delattr__(self, name)
+
+
+def _look(module: ModuleType, name: str) -> None:
+    # Also for a name that is there already: what it leads to may need one that is not.
+    if name not in _OF_THE_IMPORT:
+        how = ModuleType.__getattribute__(module, "__dict__").get(_HOW)
+        if how is not None:
+            how.run(module)
 
 
 class _Late:
@@ -61,6 +76,10 @@ class _Late:
         self._loader = loader
         self._lock = RLock()
         self._is_due = True
+
+    def __getattr__(self, name: str) -> object:
+        # Who reads code without running it asks for more than an import does.
+        return getattr(self._loader, name)
 
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
         """As the loader itself wants it."""

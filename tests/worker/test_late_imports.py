@@ -1,6 +1,7 @@
 """Modules whose code runs at the first look: nothing but the time of the work changes."""
 
 import importlib
+import runpy
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -85,6 +86,25 @@ def test_a_name_can_be_imported_from_it(write: Write) -> None:
 def test_whoever_asks_for_its_names_gets_them(write: Write, look: Callable[[ModuleType], Iterable[str]]) -> None:
     write("later = 1")
     assert "later" in look(probe())
+
+
+def test_what_is_changed_in_it_before_it_ran_stays_changed(write: Write) -> None:
+    write("changed = 'its own'")
+    module = probe()
+    module.changed = "another's"
+    assert module.changed == "another's"
+
+
+def test_what_is_taken_out_of_it_before_it_ran_is_gone(write: Write) -> None:
+    write("taken_out = 1")
+    module = probe()
+    del module.taken_out
+    assert not hasattr(module, "taken_out")
+
+
+def test_it_can_be_run_as_a_program(write: Write) -> None:
+    write(RUNS)
+    assert runpy.run_module(NAME)["runs"] == 1
 
 
 def test_what_it_does_not_have_is_an_attribute_error(write: Write) -> None:
