@@ -78,6 +78,7 @@ ROWS: Final[dict[str, list[str]]] = {
         f"{_DESCENDANTS}test_w14_a_descendant_that_cannot_be_killed_at_once_holds_nobody_up",
         f"{_DESCENDANTS}test_w14_without_the_kernels_lists_of_children_all_processes_are_looked_at",
         f"{_DESCENDANTS}test_i3_an_adopted_one_that_ends_by_itself_is_taken_away_at_once_while_its_worker_lives",
+        f"{_DESCENDANTS}test_w14_where_no_signals_are_heard_generation_after_generation_ends_all_the_same",
         f"{_DESCENDANTS}test_i3_where_another_hears_of_ended_children_who_was_adopted_is_no_zombie_for_long",
     ],
     "W15": [

@@ -233,6 +233,7 @@ class Processes:
         self._children: set[_Process] = set()
         self._starting = 0
         self._look: asyncio.TimerHandle | None = None
+        self._quick_looks = 0
         if sys.platform == "win32":
             self._job = windows_job.Job()
 
@@ -353,6 +354,7 @@ class Processes:
         self._children.discard(process)
         self._living.discard(process.mark)
         self._reap(process.pid)
+        self._quick_looks = _REAP_TRIES
         self._end_orphans()
 
     def _reap(self, group: int, tries: int = _REAP_TRIES) -> None:
@@ -371,8 +373,12 @@ class Processes:
             return
         found = orphans.end(self._first_mark, self._living, keep={child.pid for child in self._children})
         if found or self._children:
-            # It is told of each end, but where another took its place at the signal, and what cannot be killed now.
-            self._look = asyncio.get_running_loop().call_later(_LOOK_INTERVAL_S, self._end_orphans)
+            # Who was killed had children maybe, who are adopted at its end. That is told only in the main thread, where
+            # nobody else took the signal: not in a command that types beside its loop (`cli.conversation`).
+            quick = found and self._quick_looks > 0
+            self._quick_looks -= quick
+            delay = _REAP_PAUSE_S if quick else _LOOK_INTERVAL_S
+            self._look = asyncio.get_running_loop().call_later(delay, self._end_orphans)
 
 
 def _yield_cpu(pid: int, nice: int) -> None:

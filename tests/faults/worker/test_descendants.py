@@ -168,6 +168,34 @@ def test_r7_a_loop_that_hears_no_signals_starts_and_ends_children_all_the_same()
         assert pool.submit(asyncio.run, run()).result(WAIT_S) == 7
 
 
+def test_w14_where_no_signals_are_heard_generation_after_generation_ends_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """I3: who is killed leaves its children to the core, and they theirs. The command `chat` has such a loop."""
+    monkeypatch.setattr("waifu_llm.supervision.process._LOOK_INTERVAL_S", 3600.0)
+    script = """
+        import os, sys, time
+        worker = os.getpid()
+        for _ in range(3):
+            if os.fork():
+                break
+            os.setsid()
+        print(os.getpid(), flush=True)
+        sys.stdin.read() if os.getpid() == worker else time.sleep(600)
+    """
+
+    async def run() -> None:
+        async with Processes() as processes:
+            events = Events()
+            child = await processes.spawn(python(script), ENV, events)
+            family = [int(await events.line()) for _ in range(4)]
+            await child.stop()
+            await until(lambda: all(map(is_no_child, family)), "the whole line has ended")
+
+    with ThreadPoolExecutor() as pool:
+        pool.submit(asyncio.run, run()).result(2 * WAIT_S)
+
+
 @contextmanager
 def core(script: str) -> Iterator[tuple["subprocess.Popen[str]", list[int]]]:
     """A core with one child of that script, whose third and last line of pids has been heard."""
