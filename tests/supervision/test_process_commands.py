@@ -57,6 +57,36 @@ async def test_a_command_that_ends_before_its_first_line_is_not_waited_for(proce
     assert (done.returncode, done.stdout) == (4, "half")
 
 
+async def test_a_command_that_writes_without_end_and_no_line_is_ended(
+    processes: Processes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its silence never comes."""
+    monkeypatch.setattr("waifu_llm.supervision.process.STEP_S", WAIT_S)
+    program = """
+        import os, select, sys
+        while not select.select([0], [], [], 0)[0]:
+            os.write(1, b"x" * 4096)
+        sys.exit(3)
+    """
+    async with bounded():
+        done = await processes.run(python(program), env=ENV, until_line=True)
+    assert done.returncode == 3
+    assert TAIL_BYTES <= len(done.stdout) < 2 * TAIL_BYTES
+
+
+async def test_of_what_a_command_writes_after_its_first_line_nothing_is_kept(processes: Processes) -> None:
+    program = """
+        import sys
+        print("up", flush=True)
+        sys.stdin.read()
+        sys.stdout.write("x" * 1_000_000 + "the end")
+    """
+    async with bounded():
+        done = await processes.run(python(program), env=ENV, until_line=True)
+    assert (done.returncode, done.stdout) == (0, "up\n")
+    assert done.tail.endswith("xthe end")
+
+
 async def test_of_what_a_command_said_the_last_is_kept(processes: Processes) -> None:
     done = await processes.run(python("import sys\nsys.stderr.write('x' * 200_000 + 'the end')"), env=ENV)
     assert len(done.tail) == TAIL_BYTES

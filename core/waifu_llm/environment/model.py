@@ -97,7 +97,8 @@ class Run(Protocol):
         until_line: bool = False,
         nice: int = 0,
     ) -> Completed:
-        """Input is the null device; with `until_line` a pipe, whose end ends it once it has written a line.
+        """Input is the null device; with `until_line` a pipe, whose end ends it once it has written a line, or 64 KiB
+        that are none, and what it writes from then on is no part of `stdout`.
 
         `on_line` gets each line of stderr as it comes. With `on_terminal` its stderr may be drawn on the user's
         terminal, where the runner has one; with `nice` over 0 it gets less CPU time than others while there is too

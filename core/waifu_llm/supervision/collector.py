@@ -10,11 +10,14 @@ TAIL_BYTES: Final = 64 * 1024
 class Collector:
     """Satisfies `process.ChildEvents`. `tail`: the last of all that it said; `ended`: its exit code.
 
-    `on_line` is called with each line of its stderr.
+    `on_line` is called with each line of its stderr. `until_line`: of its standard output only the beginning is kept,
+    up to the piece in which a line ends, or `TAIL_BYTES`; `enough` says that it is there.
     """
 
-    def __init__(self, on_line: Callable[[str], None] | None) -> None:
+    def __init__(self, on_line: Callable[[str], None] | None, *, until_line: bool = False) -> None:
         self._on_line = on_line
+        self._until_line = until_line
+        self.enough = False
         self._partial = b""
         self.stdout = bytearray()
         self.tail = bytearray()
@@ -22,8 +25,10 @@ class Collector:
         self.ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
     def output(self, data: bytes) -> None:
-        """Bytes of its standard output, kept whole."""
-        self.stdout += data
+        """Bytes of its standard output, kept until there is enough of them."""
+        if not self.enough:
+            self.stdout += data
+            self.enough = self._until_line and (b"\n" in data or len(self.stdout) >= TAIL_BYTES)
         self._keep(data)
 
     def errors(self, data: bytes) -> None:

@@ -274,7 +274,7 @@ class Processes:
         nice: int = 0,
     ) -> Completed:
         """Run one command to its end (see `environment.model.Run`)."""
-        collector = Collector(on_line)
+        collector = Collector(on_line, until_line=until_line)
         screen = Screen(self._draw, collector.drawn) if on_terminal and self._draw is not None else None
         with contextlib.closing(screen) if screen is not None else contextlib.nullcontext():
             stdin = asyncio.subprocess.PIPE if until_line else asyncio.subprocess.DEVNULL
@@ -286,7 +286,7 @@ class Processes:
                 while not collector.ended.done():
                     # Before the look at what it has said by now, some of it maybe while it was being started.
                     collector.heard.clear()
-                    if until_line and b"\n" in collector.stdout:
+                    if collector.enough:
                         await child.stop()
                     async with asyncio.timeout(silence_s):
                         await collector.heard.wait()
