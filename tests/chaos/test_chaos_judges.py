@@ -103,7 +103,7 @@ def test_a_zombie_that_stays_is_told_of_once_with_whose_it_is(ledger: Ledger, mo
             watch.look_at_processes(secrets=False)
         parent.kill()
     (breach,) = ledger.breaches
-    assert f"left by {parent.pid} (sleeping: " in breach
+    assert f"left by {parent.pid} (" in breach
     assert watch.zombie_s > 0
 
 
