@@ -1,9 +1,11 @@
 """When the core looks for orphans: not beside a start, and then in a moment."""
 
 import asyncio
+import signal
 import sys
 
 import pytest
+from support.children import ENV, python
 from support.waiting import bounded
 
 from waifu_llm.supervision import orphans, process
@@ -30,3 +32,10 @@ async def test_a_look_that_meets_a_start_is_made_up_for_in_a_moment(monkeypatch:
     async with bounded():
         await looked.wait()
     assert processes._look is None
+
+
+async def test_who_has_ended_hears_of_no_child_any_more() -> None:
+    """It would be kept for as long as the loop is."""
+    async with Processes() as processes:
+        await processes.run(python("pass"), env=ENV)
+    assert not asyncio.get_running_loop().remove_signal_handler(signal.SIGCHLD)

@@ -9,6 +9,7 @@ import contextlib
 import os
 import signal
 import sys
+import weakref
 from collections.abc import Callable, Set
 from pathlib import Path
 from typing import Final
@@ -20,11 +21,15 @@ _TASKS: Final = Path("/proc/self/task")
 if sys.platform == "linux":
     import resource
 
+_Looks = set[Callable[[], object]]
+# Of each loop those that it calls. A loop has one handler; asyncio itself waits for its children without the signal.
+_LOOKS: Final["weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Looks]"] = weakref.WeakKeyDictionary()
+
 
 def adopt(look: Callable[[], object]) -> None:
     """Make this process the parent of orphaned descendants, and `look` on the running loop when any child has ended.
 
-    Linux; elsewhere the guardian alone finds them. Done again it changes nothing, but that the last `look` is called.
+    Linux; elsewhere the guardian alone finds them. Done again it changes nothing. `leave` ends the looks.
     """
     if sys.platform == "linux":
         import ctypes  # late, as psutil below: the module listens before it starts anything
@@ -32,7 +37,26 @@ def adopt(look: Callable[[], object]) -> None:
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         # Nobody waits for who was adopted, and it may end at any time. Only the main thread hears signals.
         with contextlib.suppress(RuntimeError):
-            asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, look)
+            loop = asyncio.get_running_loop()
+            looks = _LOOKS.setdefault(loop, set())
+            loop.add_signal_handler(signal.SIGCHLD, _call_all, looks)
+            looks.add(look)
+
+
+def leave(look: Callable[[], object]) -> None:
+    """Call `look` no more when a child has ended; those of others on this loop are called on."""
+    if sys.platform == "linux":
+        loop = asyncio.get_running_loop()
+        looks = _LOOKS.get(loop, set())
+        if look in looks:
+            looks.remove(look)
+            if not looks:
+                loop.remove_signal_handler(signal.SIGCHLD)
+
+
+def _call_all(looks: _Looks) -> None:
+    for look in tuple(looks):
+        look()
 
 
 def mark_next_start(mark: int) -> None:

@@ -246,6 +246,7 @@ class Processes:
         # At once, not one after the other: the guardian kills the same, and a stop has only so much time.
         await asyncio.gather(self._guard.close(), *(child.kill() for child in tuple(self._children)))
         self._end_orphans()
+        orphans.leave(self._end_orphans)
         if self._look is not None:
             self._look.cancel()
 

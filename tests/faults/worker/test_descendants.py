@@ -137,6 +137,20 @@ async def test_i3_an_adopted_one_that_ends_by_itself_is_taken_away_at_once_while
     await child.stop()
 
 
+async def test_i3_another_run_on_the_same_loop_takes_no_hearing_while_it_lasts_nor_when_it_ends(
+    processes: Processes,
+) -> None:
+    (child, left), (other_child, other_left) = await leaving_one(processes), await leaving_one(processes)
+    async with Processes() as another:
+        await another.run(python("pass"), env=ENV)
+        os.kill(left, signal.SIGKILL)
+        await until(lambda: is_no_child(left), "it was waited for beside the other run")
+    os.kill(other_left, signal.SIGKILL)
+    await until(lambda: is_no_child(other_left), "it was waited for after the other run")
+    await child.stop()
+    await other_child.stop()
+
+
 @pytest.mark.usefixtures("often")
 async def test_i3_where_another_hears_of_ended_children_who_was_adopted_is_no_zombie_for_long(
     processes: Processes,
