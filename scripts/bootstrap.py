@@ -27,6 +27,7 @@ Install it and run this command again:
   Debian, Ubuntu   sudo apt install python{major}.{minor}-venv
   elsewhere        a Python from python.org, the system's package manager or uv has it
 """
+ANEW = "waifu-llm was missing in {0} and was installed anew. Run this again; if it says the same, remove {0} first."
 TOO_OLD = "waifu-llm needs Python {}.{} or newer; this is {}.{} ({}). Run this command with a newer one.\n"
 
 
@@ -96,8 +97,16 @@ def check_python() -> None:
 
 def _venv_works() -> bool:
     """The environment's Python runs and is new enough; false also where it points at one that is gone."""
+    return _venv_agrees("import sys, pip; sys.exit(sys.version_info[:2] < (3, 11))")
+
+
+def _has_project() -> bool:
+    """Whether the project is still in it, whatever the stamp says: pip may have taken it out."""
+    return _venv_agrees("import sys; from importlib.util import find_spec; sys.exit(find_spec('waifu_llm') is None)")
+
+
+def _venv_agrees(probe: str) -> bool:
     try:
-        probe = "import sys, pip; sys.exit(sys.version_info[:2] < (3, 11))"
         done = subprocess.run([in_venv("python"), "-I", "-c", probe], capture_output=True, check=False)
     except OSError:
         return False
@@ -141,7 +150,7 @@ def prepare(*, dev: bool) -> None:
     check_python()
     works = _venv_works()
     wanted = _wanted(dev_packages() if dev else [])
-    if works and _is_enough(_installed(), wanted):
+    if works and _is_enough(_installed(), wanted) and _has_project():
         return
     if not works:
         with timed(f"making {VENV.name} with Python {sys.version_info[0]}.{sys.version_info[1]}"):
@@ -159,13 +168,18 @@ def prepare(*, dev: bool) -> None:
 
 
 def go_on_with_project() -> None:
-    """Return where this Python has the project. Else the script runs once more, with `.venv`'s, and this run ends."""
+    """Return where this Python has the project. Else the script runs once more, with `.venv`'s, and this run ends.
+
+    Where it is `.venv`'s already, nothing is started: whoever starts what it is itself might do so for ever.
+    """
     if importlib.util.find_spec("waifu_llm") is not None:
         return
     try:
         prepare(dev=False)
     except SetUpFailed as error:
         sys.exit(str(error))
+    if Path(sys.prefix).resolve() == VENV.resolve():
+        sys.exit(ANEW.format(VENV))
     sys.exit(subprocess.run([in_venv("python"), *sys.argv], env=environment(), check=False).returncode)
 
 
