@@ -167,6 +167,38 @@ async def test_what_it_said_long_before_its_end_is_no_cause_of_it(
     assert said(channel) == ""
 
 
+@pytest.mark.parametrize("pause", [LAST_WORDS_S * 9000, LAST_WORDS_S / 2])
+async def test_an_error_is_no_younger_for_what_the_log_says_after_it(
+    channel: Channel[FromWorker], clock: Clock, process: FakeProcess, pause: float
+) -> None:
+    channel.errors(b"ERROR gateway: a client sent nonsense\n")
+    for _ in range(4):
+        clock.now += pause
+        channel.errors(b"INFO gateway: a program connected\n")
+    process.exit(1)
+    assert said(channel) == ""
+
+
+async def test_an_error_that_comes_in_pieces_is_told_whole_also_without_an_end(
+    channel: Channel[FromWorker], clock: Clock, process: FakeProcess
+) -> None:
+    for piece in (b"INFO gateway: it listens\nKey", b"Error: ", b"'colour'"):
+        clock.now += 2 * LAST_WORDS_S
+        channel.errors(piece)
+    assert said(channel) == ": KeyError: 'colour'"
+    process.exit(1)
+    assert said(channel) == ": KeyError: 'colour'"
+
+
+async def test_a_line_without_an_end_is_no_cause_of_an_end_long_after_it(
+    channel: Channel[FromWorker], clock: Clock, process: FakeProcess
+) -> None:
+    channel.errors(b"step 1 of 2")
+    clock.now += LAST_WORDS_S + 0.1
+    process.exit(1)
+    assert said(channel) == ""
+
+
 async def test_one_that_was_killed_has_said_nothing_of_its_end(
     channel: Channel[FromWorker], process: FakeProcess
 ) -> None:

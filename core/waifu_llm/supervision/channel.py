@@ -68,8 +68,9 @@ class Channel(Generic[M]):
         self._turn: asyncio.Handle | None = None
         self._broken = False
         self._strays = 0
-        self._errors = bytearray()
-        self._complained = clock()
+        self._last_error = ""
+        self._unended = b""
+        self._said = self._heard_errors = clock()
         self._child: Child | None = None
         self.last_heard = clock()
         self.ended = False
@@ -160,11 +161,12 @@ class Channel(Generic[M]):
             self._owner.broken(why)
 
     def errors(self, data: bytes) -> None:
-        """Bytes of the worker's stderr: logged, and the last of them kept."""
+        """Bytes of the worker's stderr: logged, and the last error among them kept."""
         self._log.write(data)
-        self._complained = self._clock()
-        self._errors += data
-        del self._errors[:-TAIL_BYTES]
+        self._heard_errors = self._clock()
+        ended, _, self._unended = (self._unended + data)[-TAIL_BYTES:].rpartition(b"\n")
+        if said := _last_error(ended):
+            self._last_error, self._said = said, self._heard_errors
 
     def exited(self, returncode: int) -> None:
         """The process has ended. What it said is heard to the end; half a line it may have left is dropped with it.
@@ -176,8 +178,11 @@ class Channel(Generic[M]):
         while self._lines:
             self._take(self._lines.popleft())
         self._broken = True
-        if returncode == _KILLED or self._clock() - self._complained > LAST_WORDS_S:
-            self._errors.clear()
+        now = self._clock()
+        if returncode == _KILLED or now - self._said > LAST_WORDS_S:
+            self._last_error = ""
+        if returncode == _KILLED or now - self._heard_errors > LAST_WORDS_S:
+            self._unended = b""
         self._log.flush()
         if self._strays > 1:
             self._log.note(f"{self._strays} answers to requests that it did not have")
@@ -186,7 +191,12 @@ class Channel(Generic[M]):
 
     def details(self) -> str:
         """How a sentence about this worker's end goes on: the last error it spoke of, and where its log is."""
-        lines = [line.strip() for line in self._errors.decode("utf-8", "replace").splitlines()]
-        said = next((line for line in reversed(lines) if line and not line.startswith(_NO_ERROR)), "")
+        said = _last_error(self._unended) or self._last_error
         last = self._log.clean(said)[-LAST_LINE_CHARS:]
         return f": {last} (log: {self._log.file})" if last else f" (log: {self._log.file})"
+
+
+def _last_error(data: bytes) -> str:
+    """The last line of a log that may be the cause of an end, "" where none may."""
+    lines = [line.strip() for line in data.decode("utf-8", "replace").splitlines()]
+    return next((line for line in reversed(lines) if line and not line.startswith(_NO_ERROR)), "")
