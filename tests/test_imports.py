@@ -48,11 +48,12 @@ EDGES: dict[str, set[str]] = {
     "cli": {"module", "environment", "supervision", "keys", "late", "runfile", "private_files", "doors"},
 }
 # Only the part that owns the pipes may know their framing, who lets clients in the rules gateways have too, and
-# who checks loads the addresses that workers refuse as well; how a key may look, and how modules run late, is the same
-# everywhere;
+# who checks loads the addresses that workers refuse as well; what of an address may be told, how a key may look, and
+# how modules run late, is the same everywhere;
 # only the command line is a client of its own module.
 EDGES_OUTSIDE: dict[str, set[str]] = {
     "supervision": {"waifu_worker.framing", "waifu_worker.addresses", "waifu_worker.doors"},
+    "environment": {"waifu_worker.addresses"},
     "redaction": {"waifu_worker.scrub"},
     "doors": {"waifu_worker.doors"},
     "late": {"waifu_worker.late"},

@@ -1,4 +1,5 @@
-"""Which addresses are never a provider's: link-local and metadata ones, in every form that resolvers take. Pure.
+"""Which addresses are never a provider's: link-local and metadata ones, in every form that resolvers take; and what
+of an address may be told. Pure.
 
 From them a cloud machine's own credentials can be read, so neither a load may name one nor a name lead to one.
 """
@@ -39,10 +40,23 @@ _HOST: Final = re.compile(r"[a-z0-9_]([a-z0-9_.-]*[a-z0-9_-])?")
 _NUMBER: Final = re.compile(r"0x[0-9a-f]*|[0-9]+")
 _DOTS: Final = re.compile("[\u3002\uff0e\uff61]")
 _LONGEST: Final = 253
+# A password that was not escaped may hold all that ends a host: what has an @ behind that is not taken apart.
+_PLACE: Final = re.compile(
+    r"[a-z0-9+.-]+://(?:[^/?#]*@)?(?P<host>\[[0-9a-f:.]+\]|[\w.-]+)(?::(?P<port>\d*))?(?:[/?#][^@]*)?", re.IGNORECASE
+)
 
 
 class NoHost(ValueError):
     """A text that names no host."""
+
+
+def place(url: str) -> tuple[str, str] | None:
+    """The host of an address, as it is written there, and the port or "": what may be told of it.
+
+    None where it can't be taken apart for sure, so that no piece of a password is told.
+    """
+    match = _PLACE.fullmatch(url)
+    return None if match is None else (match["host"], match["port"] or "")
 
 
 def parse(host: str) -> Address | str:

@@ -20,7 +20,7 @@ from urllib.request import getproxies, proxy_bypass
 import msgspec
 
 from waifu_worker import __version__, tls
-from waifu_worker.addresses import leads_nowhere_good
+from waifu_worker.addresses import leads_nowhere_good, place
 from waifu_worker.http_errors import Refusal, failure, read_details, read_plain, retry_after_ms
 from waifu_worker.provider import ProviderError
 from waifu_worker.upstream import Upstream
@@ -114,6 +114,8 @@ class HttpLibrary(Protocol):
     @property
     def ClientConnectorError(self) -> type[Exception]: ...  # noqa: D102
     @property
+    def InvalidURL(self) -> type[Exception]: ...  # noqa: D102
+    @property
     def ServerDisconnectedError(self) -> type[Exception]: ...  # noqa: D102
 
 
@@ -140,12 +142,13 @@ class HttpClient:
         self._hung_up: Final = (library.ServerDisconnectedError, library.ClientOSError)
         self._leaving: set[asyncio.Task[None]] = set()
         self._not_connected: Final = library.ClientConnectorError
+        self._no_address: Final = library.InvalidURL
         proxy = _proxy(upstream.base_url)
-        self._way = "" if proxy is None else f" through the proxy {urlsplit(proxy).netloc.rpartition('@')[2]}"
+        self._way = "" if proxy is None else f" through {_named_proxy(proxy)}"
         # Read in a thread, which holds nobody up. A proxy may be asked over TLS for what has none itself.
         self._tls = (
             asyncio.get_running_loop().run_in_executor(None, tls.context)
-            if "https" in (urlsplit(upstream.base_url).scheme, urlsplit(proxy or "").scheme)
+            if "https" in (urlsplit(upstream.base_url).scheme, (proxy or "").partition("://")[0].lower())
             else None
         )
         self._session = library.ClientSession(
@@ -292,6 +295,8 @@ class HttpClient:
         )
 
     def _named(self, error: Exception) -> str:
+        if isinstance(error, self._no_address):
+            return "no usable address"  # aiohttp quotes it, and a proxy's has a password in it
         # What aiohttp says around it is the host once more, and an object that has to do with TLS.
         reason = getattr(error, "os_error", error)
         return self.upstream.quote(str(reason)) or type(reason).__name__
@@ -343,6 +348,12 @@ def _proxy(url: str) -> str | None:
     if not proxy or _is_loopback(host) or proxy_bypass(host):
         return None
     return proxy if "://" in proxy else f"http://{proxy}"
+
+
+def _named_proxy(proxy: str) -> str:
+    """A proxy for whoever asked, who may sit at another machine: its name helps and is no secret, its password is."""
+    found = place(proxy)
+    return "a proxy" if found is None else f"the proxy {':'.join(filter(None, found))}"
 
 
 def _is_loopback(host: str) -> bool:

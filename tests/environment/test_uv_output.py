@@ -63,6 +63,9 @@ error: No solution found when resolving dependencies
 we can conclude that your requirements are unsatisfiable.
 """
 
+FETCH = "error: Failed to fetch: `"
+TIMED_OUT = "  cause: timed out"
+
 
 def test_its_lines_are_counted_as_progress() -> None:
     progress = UvProgress()
@@ -87,6 +90,11 @@ def test_its_lines_are_counted_as_progress() -> None:
             "error: Failed to fetch: `https://me:secret@wheels.example.org:8443/torch/`\n  cause: timed out",
             ["from wheels.example.org (timed out)"],
         ),
+        (f"{FETCH}https://me:p@ss@wheels.example.org:8443/torch/`\n{TIMED_OUT}", ["from wheels.example.org (timed"]),
+        (f"{FETCH}https://[2001:db8::1]:8443/torch/`\n{TIMED_OUT}", ["from [2001:db8::1] (timed out)"]),
+        (f"{FETCH}https://wheels.example.org`: 503\n{TIMED_OUT}", ["from wheels.example.org (timed out)"]),
+        (f"{FETCH}https://tok/en@wheels.example.org:8443/`\n{TIMED_OUT}", ["could not be downloaded (timed out)"]),
+        (f"{FETCH}https://me:12)en@wheels.example.org/`\n{TIMED_OUT}", ["from wheels.example.org (timed out)"]),
         ("cause: Failed to fetch: https://x.example.org/f", ["downloaded (Failed to fetch: https://x.example.org/f)"]),
         (OFFLINE, ["not all in uv's cache", "UV_OFFLINE"]),
         (OFFLINE_FROM_THE_START, ["not all in uv's cache", "UV_OFFLINE"]),

@@ -5,6 +5,7 @@ import socket
 import struct
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Never
 
 import aiohttp
 import pytest
@@ -194,3 +195,36 @@ async def test_who_can_t_be_reached_is_said_once_and_by_which_way(scheme: str, m
         begin, _, reason = str(refused.value).partition(" ([")
         assert begin == f"Acme can't be reached at {host}{way}"
         assert reason.partition("] ")[2].startswith("Connect call failed")
+
+
+@pytest.mark.parametrize(
+    ("begin", "way"),
+    [
+        ("http://me:1/secret@", "a proxy"),
+        ("http://me:secret/secret@", "a proxy"),
+        ("http://me#secret@", "a proxy"),
+        ("http://me:[secret]@", "the proxy NOBODY"),
+        ("http://me:s@secret@", "the proxy NOBODY"),
+        ("HTTP://", "the proxy NOBODY"),
+    ],
+)
+async def test_a_proxy_is_named_without_any_of_its_password(
+    begin: str, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        nobody = f"127.0.0.1:{closed.getsockname()[1]}"
+    monkeypatch.setenv("http_proxy", begin + nobody)
+
+    async def nowhere(*_: object, **__: object) -> Never:
+        raise OSError("no such name")
+
+    # A password may make another host of what stands before it, which nobody is to be asked for.
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", nowhere)
+    client = HttpClient(aiohttp, Upstream("Acme", "http://acme.example"), {})
+    with pytest.raises(ProviderError) as refused:
+        await client.get("/models")
+    await client.close()
+    told = str(refused.value)
+    assert told.startswith(f"Acme can't be reached at acme.example through {way.replace('NOBODY', nobody)} (")
+    assert "secret" not in told
+    assert "me:" not in told

@@ -4,6 +4,7 @@ import re
 from typing import Final
 
 from waifu_llm.environment.model import BuildProgress
+from waifu_worker.addresses import place
 
 LONGEST: Final = 300
 _RESOLVED: Final = re.compile(r"Resolved (\d+) packages? in")
@@ -19,7 +20,9 @@ _NO_NETWORK: Final = re.compile(
     r"error sending request|[Rr]equest failed after|dns error|Failed to fetch|Failed to download|[Cc]onnection refused"
     r"|tcp connect error|timed out"
 )
-_HOST: Final = re.compile(r"https?://(?:[^/@\s`]*@)?([^/:\s`)]+)")
+_ADDRESS: Final = re.compile(r"https?://\S+")
+# What uv puts behind an address.
+_AROUND: Final = "`'\"),.:;"
 _OFFLINE: Final = re.compile(r"network was disabled|[Nn]etwork connectivity is disabled")
 _NO_MATCH: Final = re.compile(
     r"No solution found|no wheels? (?:with|for)|no matching|not found in the package registry"
@@ -74,13 +77,20 @@ def failure(name: str, tail: str) -> str:
         last = last_line(tail)
         return sentence(f"the package index has no fitting wheels for {name} on this Python and platform: {last}")
     if _NO_NETWORK.search(tail):
-        last, hosts = last_line(tail), _HOST.findall(tail)
-        where = f" from {hosts[-1]}" if hosts and hosts[-1] not in last else ""
+        last, host = last_line(tail), _last_host(tail)
+        where = f" from {host}" if host and host not in last else ""
         return sentence(
             f"{name}'s packages could not be downloaded{where} ({last}); check the network, proxy or index, then "
             "load it again"
         )
     return sentence(f"uv could not install {name}: {last_line(tail)}; waifu-llm.log has the rest")
+
+
+def _last_host(text: str) -> str:
+    """Where uv went last; "" where it names no address, or one that can't be told for sure from its password."""
+    addresses = _ADDRESS.findall(text)
+    found = place(addresses[-1].rstrip(_AROUND)) if addresses else None
+    return found[0] if found else ""
 
 
 def last_line(text: str) -> str:
