@@ -9,7 +9,7 @@ from typing import Annotated, Final, Literal, TypeAlias
 
 import msgspec
 
-from waifu_llm.errors import ModuleError, UnknownProvider
+from waifu_llm.errors import ModuleError, UnknownProvider, quoted
 
 NAME_PATTERN: Final = r"^[a-z][a-z0-9_]{0,31}$"
 _NAME: Final = re.compile(NAME_PATTERN.removesuffix("$") + r"\Z")
@@ -209,17 +209,12 @@ class Catalog:
             raise self._broken[name]
         if name not in self._manifests:
             there = ", ".join(manifest.name for manifest in self.all())
-            raise UnknownProvider(f"there is no {_quoted(name)}; there are: {there or 'none'}")
+            raise UnknownProvider(f"there is no {quoted(name)}; there are: {there or 'none'}")
         return self._manifests[name]
 
     def worker(self, name: str) -> Manifest:
         """The worker of that name. Raises: UnknownProvider, naming those there are; BrokenManifest."""
         if not self.has("worker", name) and not self.is_broken(name):
             there = ", ".join(manifest.name for manifest in self.workers())
-            raise UnknownProvider(f"there is no provider {_quoted(name)}; there are: {there or 'none'}")
+            raise UnknownProvider(f"there is no provider {quoted(name)}; there are: {there or 'none'}")
         return self.find(name)
-
-
-def _quoted(name: str) -> str:
-    """What a client called a provider, short enough for a sentence, however its characters must be written."""
-    return repr(name[:64])[:80]

@@ -61,6 +61,11 @@ class UnknownProvider(ModuleError):
     code = ErrorCode.INVALID_PROVIDER
 
 
+def quoted(name: str) -> str:
+    """What a client called a provider, short enough for a sentence, however its characters must be written."""
+    return repr(name[:64])[:80]
+
+
 class MissingKey(ModuleError):
     """The provider needs a key and there is none."""
 

@@ -238,6 +238,23 @@ def test_another_providers_running_load_is_no_excuse(talk: Talk) -> None:
     assert "still running" not in done["message"]
 
 
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("groq", "'groq'"),
+        ("x" * 10_000, f"'{'x' * 64}'"),
+        ("\n\u202e", "'\\n\\u202e'"),
+        ("\0" * 64, "'" + "\\x00" * 19 + "\\x0"),
+    ],
+)
+def test_who_names_what_is_not_loaded_is_told_its_name_and_no_more_of_it(talk: Talk, name: str, told: str) -> None:
+    talk.loaded("echo")
+    (*_, done) = sent(talk.say("generate", "1", messages=USER, params=PARAMS, provider=name))
+    assert done["message"] == f"{told} is not loaded on this connection; send a load first"
+    (done,) = sent(talk.say("get_models", "2", provider=name))
+    assert done["message"] == f"{told} is not loaded on this connection; send a load first"
+
+
 def test_the_load_whose_request_came_last_is_meant_however_they_end(talk: Talk) -> None:
     first, second, third = (talk.load(i, name) for i, name in (("1", "a"), ("2", "b"), ("3", "c")))
     talk.session.load_succeeded(second, FakeLoaded("b"))

@@ -12,7 +12,7 @@ from typing import Final, assert_never
 from waifu_client import protocol
 from waifu_client.protocol import AnyReply, ErrorCode, RequestId
 from waifu_llm.config import LimitSettings
-from waifu_llm.errors import Busy, Closing, Failure, Reason, TimedOut, UnknownProvider
+from waifu_llm.errors import Busy, Closing, Failure, Reason, TimedOut, UnknownProvider, quoted
 from waifu_llm.redaction import Redactor
 from waifu_llm.requests import Refused, Unreadable, read_request
 from waifu_llm.session.effects import (
@@ -228,7 +228,7 @@ class Session:
         loading = {ticket.provider for ticket in self._running.values() if isinstance(ticket, LoadTicket)}
         if loading and (name is None or name in loading):
             return UnknownProvider("a load is still running; wait for its load_done").failure()
-        what = "no provider is loaded" if name is None else "the provider named is not loaded on this connection"
+        what = "no provider is loaded" if name is None else f"{quoted(name)} is not loaded on this connection"
         return UnknownProvider(f"{what}; send a load first").failure()
 
     # What became of it.
