@@ -17,7 +17,7 @@ RECENT: Final = 64
 _TELLING: Final = 16
 _SHORTEST_FOUND: Final = 8
 _NAMES: Final = re.compile(r"(?i)(?:^|_)(?:KEY|TOKEN|SECRET|PASSWORD)$")
-_USER: Final = re.compile(r"://(?:[^/\s@:]*:)?([^/\s@]+)@")
+_USER: Final = re.compile(r"://(?:[^/\s:]*:)?([^/\s]+)@")
 
 
 class Redactor:

@@ -16,7 +16,7 @@ _LONG: Final = 24
 _SHORTEST_CODE: Final = 8
 _SHAPES: Final = re.compile(r"\b(?:sk|gsk|pst|hf|xai)[-_][A-Za-z0-9_\-.*]{8,}")
 _BEARER: Final = re.compile(r"(?i)\b(bearer\s+)[A-Za-z0-9_\-.~+/=]{8,}")
-_USER: Final = re.compile(r"(?<=://)[^/\s@'\"<>]{1,1024}@")
+_USER: Final = re.compile(r"(?<=://)[^/\s'\"<>]{1,1024}@")
 _ESCAPED: Final = re.compile(r"%[0-9A-F]{2}")
 
 

@@ -141,6 +141,7 @@ def test_a_key_with_odd_characters_is_gone_however_it_is_quoted(write: Callable[
         ("https://me:pass@host/simple", f"https://{MASK}@host/simple"),
         ("at http://token@host:80/x, or", f"at http://{MASK}@host:80/x, or"),
         ("socks5://a:b@c ftp://host/a@b", f"socks5://{MASK}@c ftp://host/a@b"),
+        ("https://me@corp:p@ss@host/simple", f"https://{MASK}@host/simple"),
         ("ws://127.0.0.1:7562", "ws://127.0.0.1:7562"),
     ],
 )
@@ -221,7 +222,8 @@ def test_the_users_own_secrets_are_found_in_variables_and_addresses() -> None:
     environ = {
         "UV_INDEX_MINE_PASSWORD": "index-password",
         "HTTPS_PROXY": "http://me:proxy%2Fpassword@proxy:8080",
-        "UV_INDEX": "https://one-token@a/simple https://u:other-secret@b/simple",
+        "UV_INDEX": "https://one-token@a:80/simple https://u:other-secret@b/simple",
+        "ALL_PROXY": "http://me@corp:p@ss-of-a-proxy@proxy:8080",
         "PATH": "/usr/bin",
         "KEYBOARD": "qwertz-not-a-secret",
         "A_TOKEN": "short",
@@ -229,6 +231,7 @@ def test_the_users_own_secrets_are_found_in_variables_and_addresses() -> None:
     found = set(secrets_of(environ, (None, "https://me:wheel-secret@host/wheels")))
     assert found == {
         "index-password", "proxy%2Fpassword", "proxy/password", "one-token", "other-secret", "wheel-secret",
+        "p@ss-of-a-proxy",
     }  # fmt: skip
     redactor = Redactor()
     redactor.add_found(environ, ("https://me:wheel-secret@host/wheels",))
