@@ -1,4 +1,4 @@
-"""Owns the bytes that leave a worker: whole lines, one write for all that came in one turn of the loop."""
+"""Owns the bytes that leave a worker: whole lines, many in one write, at the latest when the loop has turned."""
 
 import asyncio
 import os
@@ -11,6 +11,8 @@ from waifu_worker.framing import encode
 from waifu_worker.wire import Beat, FromGateway, FromWorker
 
 _BEAT: Final = encode(Beat())
+# A turn that reads hundreds of streams takes milliseconds: the core has something to do meanwhile.
+_LINES_AT_ONCE: Final = 16
 
 
 class Output:
@@ -42,9 +44,11 @@ class Output:
         self.write(encode(message))
 
     def write(self, line: bytes) -> None:
-        """Queue one encoded line; never blocks, sent at the end of this turn of the loop."""
+        """Queue one encoded line; never blocks, sent at the end of this turn of the loop, or earlier with others."""
         self._fresh.append(line)
-        if not self._scheduled:
+        if len(self._fresh) >= _LINES_AT_ONCE:
+            self._send_fresh()
+        elif not self._scheduled:
             self._scheduled = True
             self._loop.call_soon(self._flush)
 
@@ -65,6 +69,9 @@ class Output:
 
     def _flush(self) -> None:
         self._scheduled = False
+        self._send_fresh()
+
+    def _send_fresh(self) -> None:
         with self._lock:
             if not self._unsent and self._fresh:
                 self._unsent = memoryview(b"".join(self._fresh))

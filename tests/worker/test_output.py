@@ -65,6 +65,18 @@ async def test_what_is_queued_in_one_turn_of_the_loop_leaves_in_one_write(
     assert drain(pipe[0]) == writes[0]
 
 
+async def test_what_hundreds_of_streams_bring_in_one_turn_begins_to_leave_before_its_end(pipe: tuple[int, int]) -> None:
+    output = Output(pipe[1], Gone())
+    lines = [b"%d\n" % number for number in range(200)]
+    left = 0
+    for line in lines:
+        output.write(line)
+        left += len(drain(pipe[0]).splitlines())
+    assert len(lines) > left > len(lines) - 20
+    await asyncio.sleep(0)
+    assert left + len(drain(pipe[0]).splitlines()) == len(lines)
+
+
 async def test_a_full_pipe_is_written_on_as_it_empties_and_nothing_is_lost(pipe: tuple[int, int]) -> None:
     output = Output(pipe[1], Gone())
     for _ in range(500):
