@@ -108,7 +108,7 @@ def test_no_more_is_held_back_than_the_longest_beginning_of_a_stop(text: str, st
         assert not held or any(stop.startswith(held[:1]) for stop in stops)
 
 
-@given(st.text(alphabet=st.characters(), max_size=40), cuts)
+@given(st.text(alphabet=st.characters(codec="utf-8"), max_size=40), cuts)
 def test_without_stops_and_name_the_text_comes_through_at_once_and_unchanged(text: str, places: list[int]) -> None:
     answer = AnswerFilter()
     for piece in cut(text, places):
