@@ -91,7 +91,7 @@ def test_whoever_asks_for_its_names_gets_them(write: Write, look: Callable[[Modu
 def test_what_is_changed_in_it_before_it_ran_stays_changed(write: Write) -> None:
     write("changed = 'its own'")
     module = probe()
-    module.changed = "another's"
+    module.changed = "another's"  # type: ignore[attr-defined]
     assert module.changed == "another's"
 
 
