@@ -109,11 +109,20 @@ def test_a_wrong_argument_is_refused_before_anything_is_started(arguments: list[
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_run_that_is_told_to_stop_leaves_nothing_behind(number: signal.Signals, code: int) -> None:
-    argv, env = program("benchmarks.program", "--only", "crowd")
+@pytest.mark.parametrize(
+    ("given", "first"),
+    [
+        (("benchmarks.program", "--only", "crowd"), "crowd, product"),
+        (("benchmarks.growth_program", "--short"), "round 1/1"),
+    ],
+)
+def test_a_run_that_is_told_to_stop_leaves_nothing_behind(
+    given: tuple[str, ...], first: str, number: signal.Signals, code: int
+) -> None:
+    argv, env = program(*given)
     with subprocess.Popen(argv, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, encoding="utf-8") as run:
         assert run.stderr is not None
-        assert "crowd, product" in run.stderr.readline()
+        assert first in run.stderr.readline()
         children = psutil.Process(run.pid).children(recursive=True)
         assert len(children) >= 6
         run.send_signal(number)

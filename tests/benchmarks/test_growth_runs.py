@@ -1,16 +1,14 @@
 """A growth run as it is run: the short form measures every sweep and finds every answer right."""
 
-import signal
 import subprocess
 import sys
 from pathlib import Path
 
-import psutil
 import pytest
 from benchmarks.children import program
 from benchmarks.growth_measure import SHORT
 from benchmarks.growth_record import GrowthRecord, Role, Sweep
-from support.waiting import WAIT_S, wait_gone
+from support.waiting import WAIT_S
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the benchmarks need POSIX")
 
@@ -34,17 +32,3 @@ def test_a_wrong_argument_of_a_growth_run_is_refused_before_anything_is_started(
     done = subprocess.run(argv, env=env, capture_output=True, encoding="utf-8", timeout=WAIT_S, check=False)
     assert done.returncode == 2
     assert "usage: growth.py" in done.stderr
-
-
-@pytest.mark.timeout(300)
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_growth_run_that_is_told_to_stop_leaves_nothing_behind(number: signal.Signals, code: int) -> None:
-    argv, env = program("benchmarks.growth_program", "--short")
-    with subprocess.Popen(argv, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, encoding="utf-8") as run:
-        assert run.stderr is not None
-        assert "round 1/1" in run.stderr.readline()
-        children = psutil.Process(run.pid).children(recursive=True)
-        assert len(children) >= 6
-        run.send_signal(number)
-        assert run.wait(3 * WAIT_S) == code
-    wait_gone(child.pid for child in children)

@@ -158,10 +158,11 @@ async def test_a_line_of_its_log_that_is_no_error_is_no_cause_of_its_end(
     assert said(channel) == ""
 
 
+@pytest.mark.parametrize("words", [b"KeyError: 'colour'\n", b"step 1 of 2"])
 async def test_what_it_said_long_before_its_end_is_no_cause_of_it(
-    channel: Channel[FromWorker], clock: Clock, process: FakeProcess
+    channel: Channel[FromWorker], clock: Clock, process: FakeProcess, words: bytes
 ) -> None:
-    channel.errors(b"KeyError: 'colour'\n")
+    channel.errors(words)
     clock.now += LAST_WORDS_S + 0.1
     process.exit(1)
     assert said(channel) == ""
@@ -188,15 +189,6 @@ async def test_an_error_that_comes_in_pieces_is_told_whole_also_without_an_end(
     assert said(channel) == ": KeyError: 'colour'"
     process.exit(1)
     assert said(channel) == ": KeyError: 'colour'"
-
-
-async def test_a_line_without_an_end_is_no_cause_of_an_end_long_after_it(
-    channel: Channel[FromWorker], clock: Clock, process: FakeProcess
-) -> None:
-    channel.errors(b"step 1 of 2")
-    clock.now += LAST_WORDS_S + 0.1
-    process.exit(1)
-    assert said(channel) == ""
 
 
 async def test_one_that_was_killed_has_said_nothing_of_its_end(

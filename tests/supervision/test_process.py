@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import textwrap
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import psutil
@@ -18,12 +17,6 @@ from waifu_llm.supervision.guardian import VARIABLE
 from waifu_llm.supervision.process import Processes
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="process groups are POSIX; Windows has its job object")
-
-
-@pytest.fixture
-async def processes() -> AsyncIterator[Processes]:
-    async with Processes() as made:
-        yield made
 
 
 async def test_a_child_gets_input_and_gives_output_and_leaves_at_the_end_of_input(processes: Processes) -> None:

@@ -1,7 +1,7 @@
 """Commands that are run to their end, or to their first line, and what is kept of them."""
 
 import sys
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import pytest
 from support.children import ENV, python
@@ -11,12 +11,6 @@ from waifu_llm.supervision.collector import TAIL_BYTES, Collector
 from waifu_llm.supervision.process import Child, Processes
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="paths and exit codes are POSIX's")
-
-
-@pytest.fixture
-async def processes() -> AsyncIterator[Processes]:
-    async with Processes() as made:
-        yield made
 
 
 async def test_a_command_that_is_run_until_its_first_line_hears_the_end_of_its_input_then(

@@ -3,7 +3,6 @@
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
 
 import psutil
 import pytest
@@ -13,12 +12,6 @@ from support.waiting import gone, until
 from waifu_llm.supervision.process import Processes
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has a job object instead")
-
-
-@pytest.fixture
-async def processes() -> AsyncIterator[Processes]:
-    async with Processes() as made:
-        yield made
 
 
 async def test_a_guardian_that_was_prepared_is_the_one_of_the_first_start(processes: Processes) -> None:
