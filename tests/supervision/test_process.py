@@ -1,17 +1,19 @@
 """Real children: their output, their groups, their end, and what outlives the core."""
 
 import asyncio
+import gc
 import os
 import signal
 import subprocess
 import sys
 import textwrap
+import weakref
 from pathlib import Path
 
 import psutil
 import pytest
 from support.children import ENV, Events, python
-from support.waiting import WAIT_S, bounded, gone, until, wait_gone
+from support.waiting import WAIT_S, bounded, gone, until, wait_gone, wait_until
 
 from waifu_llm.supervision.guardian import VARIABLE
 from waifu_llm.supervision.process import Processes
@@ -50,6 +52,72 @@ async def test_what_a_child_wrote_is_heard_in_its_order_however_it_ends(processe
     wait_gone([child.pid])
     assert await events.end() == 7
     assert bytes(events.out) == said
+
+
+async def test_what_a_child_says_while_it_is_being_started_is_heard_before_what_it_says_then(
+    processes: Processes, tmp_path: Path
+) -> None:
+    """I2: the first pieces wait in the loop's queue for a process that is there, all others are told at once."""
+    up, events = tmp_path / "up", Events()
+    program = f"import os\nopen({str(up)!r}, 'w')\nfor n in range(40000): os.write(1, b'%d\\n' % n)\nos.read(0, 1)"
+    await processes.run(python("pass"), env=ENV)
+    starting = asyncio.ensure_future(processes.spawn(python(program), ENV, events))
+    async with bounded():
+        while not children_of_ours():  # noqa: ASYNC110 - turn by turn
+            await asyncio.sleep(0)
+        # Not awaited: its pipe is full before the loop reads of it, and again at each turn.
+        wait_until(up.exists, "it speaks")
+        (child,) = children_of_ours()
+        while events.out.count(b"\n") < 40000:
+            wait_until(lambda: child.status() == psutil.STATUS_SLEEPING, "its pipe is full, or it has said all")
+            await asyncio.sleep(0)
+    await (await starting).kill()
+    assert events.out == b"".join(b"%d\n" % number for number in range(40000))
+
+
+async def test_a_child_that_closes_its_output_runs_on_and_its_end_is_told(processes: Processes) -> None:
+    events = Events()
+    program = "import os\nos.write(1, b'words')\nos.close(1)\nos.write(2, b'closed')\nos.read(0, 1)\nos._exit(3)"
+    child = await processes.spawn(python(program), ENV, events)
+    await until(lambda: events.err == b"closed", "it has closed its output")
+    assert events.returncode is None
+    child.write(b"x")
+    assert (await events.end(), events.out) == (3, b"words")
+
+
+async def test_nothing_is_left_of_a_child_that_has_ended(processes: Processes) -> None:
+    """No collection of garbage is needed: what keeps account of it has heard of each pipe's end, and let go."""
+    gc.disable()
+    try:
+        events = Events()
+        child = weakref.ref(await processes.spawn(python("print('words', flush=True)"), ENV, events))
+        assert await events.end() == 0
+        await until(lambda: child() is None, "nobody has it any more")
+    finally:
+        gc.enable()
+
+
+async def test_after_an_error_of_ours_with_a_piece_the_next_one_is_heard(processes: Processes) -> None:
+    """The pipe stays open, and the loop is told."""
+    told: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context.get("exception")))
+    broken = RuntimeError("a bug")
+
+    class Fails(Events):
+        def output(self, data: bytes) -> None:
+            super().output(data)
+            if not told:
+                raise broken
+
+    events = Fails()
+    child = await processes.spawn(
+        python("import sys\nfor line in sys.stdin: print(line, end='', flush=True)"), ENV, events
+    )
+    for word in ("one", "two"):
+        child.write(word.encode() + b"\n")
+        assert await events.line() == word
+    await child.stop()
+    assert told == [broken]
 
 
 async def test_a_child_that_says_much_is_heard_in_small_pieces(processes: Processes) -> None:

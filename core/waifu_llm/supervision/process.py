@@ -19,6 +19,7 @@ from waifu_llm.environment.model import Completed
 from waifu_llm.supervision import guardian, orphans, windows_job
 from waifu_llm.supervision.collector import TAIL_BYTES, Collector
 from waifu_llm.supervision.guard import Guard
+from waifu_llm.supervision.output import tell_at_once
 from waifu_llm.supervision.screen import Screen
 
 _log = logging.getLogger(__name__)
@@ -99,6 +100,9 @@ class _Process(asyncio.SubprocessProtocol):
             pipe = transport.get_pipe_transport(fd)
             if pipe is not None:  # none for the stderr of what draws on the user's terminal
                 setattr(pipe, "max_size", _READ_BYTES)  # noqa: B010 - it has no type
+        output = self._output()
+        if output is not None:
+            tell_at_once(output, self._events.output)
 
     def pipe_data_received(self, fd: int, data: bytes) -> None:
         if fd == 1:
