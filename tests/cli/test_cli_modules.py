@@ -22,6 +22,16 @@ from waifu_llm.runfile import write_run_file
 
 Serve = Callable[..., Module]
 CERTIFICATE = Path(__file__).parents[1] / "server" / "data" / "localhost.pem"
+SILENT = "ws://127.0.0.1:9"
+WRITES_A_RUN_FILE = """
+import sys
+from pathlib import Path
+from waifu_llm.paths import Home
+from waifu_llm.runfile import write_run_file
+write_run_file(Home(Path(sys.argv[1])), sys.argv[2], None)
+print("written", flush=True)
+sys.stdin.read()
+"""
 posix = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
 
 
@@ -199,6 +209,29 @@ def test_a_module_that_does_not_answer_is_shown_as_such(cli: Cli, deaf: str) -> 
     ran = cli("stop")
     assert ran.code == 1
     assert f"the module at {deaf} (pid {os.getpid()}) does not answer: " in ran.err
+
+
+@pytest.mark.parametrize(
+    ("provider", "failure", "stopped"),
+    [
+        ((), "the module at {} (pid {}) does not answer: ", "the module at {} is stopped\n"),
+        (("echo",), "the module at {} (pid {}) did not stop echo: ", "echo was not running\n"),
+    ],
+)
+def test_one_that_does_not_answer_keeps_no_other_from_being_stopped(
+    cli: Cli, serve: Serve, home: Path, provider: tuple[str, ...], failure: str, stopped: str
+) -> None:
+    """The first of them ended the command, and it said nothing of the rest."""
+    module = serve()
+    # The newest comes first.
+    argv = [sys.executable, "-c", WRITES_A_RUN_FILE, str(home), SILENT]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as newest:
+        assert newest.stdout is not None
+        assert newest.stdout.readline() == b"written\n"
+        ran = cli("stop", *provider)
+    assert ran.code == 1
+    assert ran.err.startswith("waifu-llm: " + failure.format(SILENT, newest.pid))
+    assert ran.err.endswith("\n" + stopped.format(module.url))
 
 
 def test_a_module_that_cannot_say_where_it_is_does_not_start_and_says_so_in_one_line(cli: Cli, home: Path) -> None:

@@ -18,28 +18,39 @@ _SOON_S: Final = 1.0
 
 
 def run(args: Namespace) -> int:
-    """Stop it, and say what was stopped."""
+    """Stop it, or them all, and say what was stopped and what was not."""
     context = Context()
     if args.provider is not None:
         provider_named(context.catalog, args.provider, "it stops with its module: `waifu-llm stop`")
     modules = running_modules(context.home)
     if not modules:
         raise ModuleError("no module runs")
+    return asyncio.run(_stop(modules, args.provider))
+
+
+async def _stop(modules: list[RunningModule], provider: str | None) -> int:
+    failed = False
     for module in modules:
-        if args.provider is not None:
-            asyncio.run(_unload(module, args.provider))
-        else:
-            asyncio.run(_close(module))
-    return 0
+        try:
+            await (_close(module) if provider is None else _unload(module, provider))
+        except ModuleError as error:
+            note(f"waifu-llm: {error.message}")
+            failed = True
+    return 1 if failed else 0
 
 
 async def _unload(module: RunningModule, provider: str) -> None:
-    client = await reach(module)
     try:
-        alive = [worker for worker in (await client.stats()).workers if worker.provider == provider and worker.pid]
-        await client.unload(provider)
-    finally:
-        await client.aclose()
+        client = await reach(module)
+        try:
+            alive = [worker for worker in (await client.stats()).workers if worker.provider == provider and worker.pid]
+            await client.unload(provider)
+        finally:
+            await client.aclose()
+    except LLMError as error:
+        raise ModuleError(
+            f"the module at {module.url} (pid {module.pid}) did not stop {provider}: {error.message}"
+        ) from error
     note(f"{provider} is stopped" if alive else f"{provider} was not running")
 
 

@@ -1,7 +1,8 @@
-"""The core's side of the guardian: it watches before there is anything to watch, and is started again where it died."""
+"""The core's side of the guardian: it watches before there is anything to watch, and where it died another one does."""
 
 import asyncio
 import contextlib
+import logging
 import os
 import sys
 from pathlib import Path
@@ -9,8 +10,11 @@ from typing import Final
 
 from waifu_llm.supervision import guardian
 
+_log = logging.getLogger(__name__)
+
 GREETING_S: Final = 10.0
 _END_S: Final = 2.0
+_PAUSE_S: Final = 0.1
 
 
 class Guard:
@@ -20,6 +24,7 @@ class Guard:
         self._marker = marker
         self._process: asyncio.subprocess.Process | None = None
         self._starting: asyncio.Task[None] | None = None
+        self._replacing: asyncio.Task[None] | None = None
 
     @property
     def pid(self) -> int | None:
@@ -72,12 +77,25 @@ class Guard:
                 raise OSError(f"{sys.executable} does not start the guardian of this run's processes") from error
             raise
         self._process = process
+        if self._replacing is None:
+            self._replacing = asyncio.get_running_loop().create_task(self._replace())
+
+    async def _replace(self) -> None:
+        """Have another one watch where it was killed: children that run already would outlive a core that is, too."""
+        while self._process is not None:
+            code = await self._process.wait()
+            _log.warning("the guardian of this run's processes ended (%d): starting another one", code)
+            while self.pid is None:
+                await asyncio.sleep(_PAUSE_S)
+                with contextlib.suppress(OSError):
+                    await self.watching()
 
     async def close(self) -> None:
         """Let it clean up and end, `guardian.LIMIT_S` and a moment at most."""
-        if self._starting is not None:
-            self._starting.cancel()
-            await asyncio.wait({self._starting})
+        for task in (self._replacing, self._starting):
+            if task is not None:
+                task.cancel()
+                await asyncio.wait({task})
         if self._process is not None:
             assert self._process.stdin is not None
             self._process.stdin.close()
