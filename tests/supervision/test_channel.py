@@ -1,6 +1,7 @@
 """How much of what a process says is heard in one turn of the loop, and that all of it is, in its order."""
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from support.fake_process import FakeProcess
 
 from waifu_llm.log import WorkerLog
 from waifu_llm.redaction import Redactor
+from waifu_llm.supervision.afterwards import Afterwards
 from waifu_llm.supervision.channel import LAST_WORDS_S, LINES_PER_TURN, Channel
 from waifu_worker import wire
 from waifu_worker.framing import decode_from_worker, encode
@@ -31,6 +33,7 @@ class Heard:
 
     def __init__(self) -> None:
         self.messages: list[int] = []
+        self.hears: Callable[[], None] = lambda: None
         self.why: list[str] = []
         self.code: int | None = None
 
@@ -38,6 +41,7 @@ class Heard:
         assert isinstance(message, wire.Done)
         assert self.code is None, "nothing after its end"
         self.messages.append(message.id)
+        self.hears()
 
     def broken(self, why: str) -> None:
         self.why.append(why)
@@ -52,14 +56,19 @@ def heard() -> Heard:
 
 
 @pytest.fixture
+def afterwards() -> Afterwards:
+    return Afterwards()
+
+
+@pytest.fixture
 def clock() -> Clock:
     return Clock()
 
 
 @pytest.fixture
-async def channel(heard: Heard, clock: Clock, tmp_path: Path) -> Channel[FromWorker]:
+async def channel(heard: Heard, clock: Clock, afterwards: Afterwards, tmp_path: Path) -> Channel[FromWorker]:
     log = WorkerLog(tmp_path / "fake.log", Redactor())
-    return Channel(heard, log, decode_from_worker, clock)
+    return Channel(heard, log, decode_from_worker, clock, afterwards)
 
 
 @pytest.fixture
@@ -92,6 +101,38 @@ async def test_one_turn_takes_so_many_lines_and_the_process_waits_with_more(
     await asyncio.sleep(0)
     assert heard.messages == list(range(MANY))
     assert process.reads[-1]
+
+
+@pytest.mark.usefixtures("process")
+async def test_what_its_hearers_put_off_is_done_when_the_lines_of_a_turn_have_been_told(
+    channel: Channel[FromWorker], heard: Heard, afterwards: Afterwards
+) -> None:
+    done: list[int] = []
+
+    def put_off() -> None:
+        if len(heard.messages) in {1, LINES_PER_TURN + 1}:
+            afterwards.do(lambda: done.append(len(heard.messages)))
+
+    heard.hears = put_off
+    channel.output(lines(MANY))
+    assert done == [LINES_PER_TURN]
+    await asyncio.sleep(0)
+    assert done == [LINES_PER_TURN, 2 * LINES_PER_TURN]
+
+
+@pytest.mark.usefixtures("process")
+async def test_what_was_put_off_is_done_also_where_a_line_fails(
+    channel: Channel[FromWorker], heard: Heard, afterwards: Afterwards
+) -> None:
+    done: list[int] = []
+
+    def fail() -> None:
+        afterwards.do(lambda: done.append(len(heard.messages)))
+        raise RuntimeError("a bug")
+
+    heard.hears = fail
+    channel.output(lines(2))
+    assert done == [2, 2]
 
 
 async def test_what_comes_meanwhile_is_heard_behind_it(

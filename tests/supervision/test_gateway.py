@@ -18,6 +18,7 @@ from waifu_llm.environment.model import BuildProgress, Environment
 from waifu_llm.errors import InstallFailed
 from waifu_llm.log import WorkerLog
 from waifu_llm.redaction import Redactor
+from waifu_llm.supervision.afterwards import Afterwards
 from waifu_llm.supervision.gateway import Gateway, is_address
 from waifu_llm.supervision.jobs import LoadProgress
 from waifu_llm.supervision.life import SILENCE_S, WATCH_INTERVAL_S, OnProgress, Recipe
@@ -79,7 +80,9 @@ async def make(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> AsyncIterato
             return await environments.ensure(GATE, relay)
 
         settings = WorkerSettings(**workers)  # type: ignore[arg-type]
-        recipe = Recipe(GATE, prepare, spawn, {"PATH": "/bin"}, settings, log, Scales(0, FakeMachine().weigh))
+        recipe = Recipe(
+            GATE, prepare, spawn, {"PATH": "/bin"}, settings, log, Scales(0, FakeMachine().weigh), Afterwards()
+        )
         bench = Bench(None, spawn, clock, environments, log)  # type: ignore[arg-type]
         bench.gateway = Gateway(recipe, START, lambda *heard: bench.heard.put_nowait(heard), clock)
         made.append(bench)

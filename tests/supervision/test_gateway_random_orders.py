@@ -17,6 +17,7 @@ from waifu_llm.environment.model import Environment
 from waifu_llm.errors import InstallFailed
 from waifu_llm.log import WorkerLog
 from waifu_llm.redaction import Redactor
+from waifu_llm.supervision.afterwards import Afterwards
 from waifu_llm.supervision.gateway import Gateway
 from waifu_llm.supervision.life import OnProgress, Recipe
 from waifu_llm.supervision.scales import Scales
@@ -38,7 +39,9 @@ class World:
         self.environments = FakeEnvironments()
         settings = WorkerSettings(crashes=self.chance.choice((1, 3, 1000)), start_s=60.0)
         log = WorkerLog(folder / "gate.log", Redactor())
-        recipe = Recipe(GATE, self._prepare, self._spawn, {}, settings, log, Scales(0, FakeMachine().weigh))
+        recipe = Recipe(
+            GATE, self._prepare, self._spawn, {}, settings, log, Scales(0, FakeMachine().weigh), Afterwards()
+        )
         self.addresses: list[str] = []
         self.gateway = Gateway(recipe, START, lambda _, address: self.addresses.append(address), self.clock)
 

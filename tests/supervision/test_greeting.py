@@ -6,6 +6,7 @@ from pathlib import Path
 
 from waifu_llm.log import WorkerLog
 from waifu_llm.redaction import Redactor
+from waifu_llm.supervision.afterwards import Afterwards
 from waifu_llm.supervision.channel import Channel
 from waifu_llm.supervision.greeting import Greeting
 from waifu_worker.framing import decode_from_worker
@@ -29,7 +30,9 @@ async def test_the_death_of_a_worker_whose_start_was_called_off_is_no_error(tmp_
     told: list[object] = []
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(lambda _, what: told.append(what))
-    channel = Channel(Nobody(), WorkerLog(tmp_path / "fake.log", Redactor()), decode_from_worker, loop.time)
+    channel = Channel(
+        Nobody(), WorkerLog(tmp_path / "fake.log", Redactor()), decode_from_worker, loop.time, Afterwards()
+    )
     greeting = Greeting("fake", "the worker of fake", channel)
     greeting.died("died")
     del greeting

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from waifu_client.protocol import EnvironmentStats, ErrorCode, OptionDetails, ProviderDetails, WorkerStats
 from waifu_llm.errors import Failure, ModuleError, UnknownProvider
+from waifu_llm.supervision.afterwards import Afterwards
 from waifu_llm.supervision.jobs import Ending, Job, LoadFields, LoadProgress, ModelList, Sink
 from waifu_worker.wire import ModelInfo, Usage
 
@@ -69,6 +70,7 @@ class FakePool:
 
     def __init__(self, *, by_itself: bool = False) -> None:
         self.by_itself = by_itself
+        self.afterwards = Afterwards()
         self.loads: asyncio.Queue[FakeLoad] = asyncio.Queue()
         self.generations: asyncio.Queue[FakeGeneration] = asyncio.Queue()
         self.released: list[object] = []

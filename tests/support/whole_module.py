@@ -31,6 +31,7 @@ class FakeSocket:
         self.code: int | None = None
         self.closed = False
         self.heard: list[dict[str, Any]] = []
+        self.writes = 0
         self._incoming: deque[str] = deque()
         self._changed = asyncio.Event()
 
@@ -58,6 +59,7 @@ class FakeSocket:
         return self._incoming.popleft()
 
     def write(self, data: bytes) -> None:
+        self.writes += 1
         while data:
             frame, data = _first_frame(data)
             self.heard.append(json.loads(frame))

@@ -127,7 +127,7 @@ class Connection:
         self._owner = owner
         self._limits = limits
         self._loop = asyncio.get_running_loop()
-        self._writer = Writer(socket, limits, self._client_gone)
+        self._writer = Writer(socket, limits, owner.pool.afterwards, self._client_gone)
         self._timers: dict[Ticket, asyncio.TimerHandle] = {}
         self._generations: dict[Ticket, Generation] = {}
         self._tasks: dict[Ticket, asyncio.Task[None]] = {}
@@ -337,9 +337,9 @@ class Connection:
         if timer is not None:
             timer.cancel()
         if isinstance(ticket, GenerationTicket):
-            statistics = self._owner.statistics
-            statistics.finished(ticket.provider, effect.code, ticket.first_chunk_s, ticket.total_s)
-            statistics.chunks(ticket.provider, ticket.chunks)
+            self._owner.statistics.finished(
+                ticket.provider, effect.code, ticket.chunks, ticket.first_chunk_s, ticket.total_s
+            )
         generation, task = self._generations.pop(ticket, None), self._tasks.get(ticket)
         if effect.cancel and generation is not None:
             self._owner.pool.cancel(generation)

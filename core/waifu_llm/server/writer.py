@@ -12,6 +12,7 @@ from waifu_client.protocol import AnyReply, RequestId
 from waifu_llm.config import LimitSettings
 from waifu_llm.outbox import Outbox
 from waifu_llm.server.frames import is_open, write_texts
+from waifu_llm.supervision.afterwards import Afterwards
 
 # How long a client may take to answer a close frame before its socket is cut.
 CLOSE_S: Final = 2.0
@@ -27,19 +28,22 @@ _log = logging.getLogger(__name__)
 class Writer:
     """Owns a connection's outbox and the end of its socket.
 
-    What waits is written at the end of the turn that brought it, and by a task only while the client, or the others,
-    have to be waited for: an idle connection has none.
+    What waits is written at the end of what brought it (see `Afterwards`), and by a task only while the client, or the
+    others, have to be waited for: an idle connection has none.
     `on_give_up` is called, once, where the client does not read.
     """
 
     __slots__ = (
-        "_ending", "_farewell", "_gone", "_limits", "_loop", "_messages_written", "_on_give_up", "_outbox",
-        "_socket", "_unwritten", "_watch", "_woken", "_writing",
+        "_afterwards", "_ending", "_farewell", "_gone", "_limits", "_loop", "_messages_written", "_on_give_up",
+        "_outbox", "_socket", "_unwritten", "_watch", "_woken", "_writing",
     )  # fmt: skip
 
-    def __init__(self, socket: ServerConnection, limits: LimitSettings, on_give_up: Callable[[], None]) -> None:
+    def __init__(
+        self, socket: ServerConnection, limits: LimitSettings, afterwards: Afterwards, on_give_up: Callable[[], None]
+    ) -> None:
         self._socket = socket
         self._limits = limits
+        self._afterwards = afterwards
         self._on_give_up = on_give_up
         self._loop = asyncio.get_running_loop()
         self._outbox = Outbox(limits.pending_bytes)
@@ -89,10 +93,10 @@ class Writer:
                 await asyncio.wait((task,))
 
     def _wake(self) -> None:
-        """Have what waits written, all that one turn of the loop brings at once."""
+        """Have what waits written: all that a worker said at once, or all that one turn of the loop brings."""
         if not self._woken and self._writing is None and not self._gone:
             self._woken = True
-            self._loop.call_soon(self._write_at_once)
+            self._afterwards.do(self._write_at_once)
 
     def _write_at_once(self) -> None:
         """Without a task, where nobody has to be waited for: nearly always."""

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Final, Generic, Protocol, TypeVar
 
 from waifu_llm.log import WorkerLog
+from waifu_llm.supervision.afterwards import Afterwards
 from waifu_llm.supervision.collector import TAIL_BYTES
 from waifu_llm.supervision.process import Child
 from waifu_worker import framing
@@ -53,15 +54,24 @@ class ChannelOwner(Protocol[M_contra]):
 
 
 class Channel(Generic[M]):
-    """Implements `ChildEvents`. `decode` reads one line (`framing.decode_from_…`)."""
+    """Implements `ChildEvents`. `decode` reads one line (`framing.decode_from_…`).
+
+    What is put off to `afterwards` by whoever hears of the lines is done when all have been told that one turn takes.
+    """
 
     def __init__(
-        self, owner: ChannelOwner[M], log: WorkerLog, decode: Callable[[bytes], M], clock: Callable[[], float]
+        self,
+        owner: ChannelOwner[M],
+        log: WorkerLog,
+        decode: Callable[[bytes], M],
+        clock: Callable[[], float],
+        afterwards: Afterwards,
     ) -> None:
         self._owner = owner
         self._log = log
         self._decode = decode
         self._clock = clock
+        self._afterwards = afterwards
         self._splitter = framing.LineSplitter()
         self._bad: deque[float] = deque(maxlen=BAD_LINES)
         self._lines: deque[bytes] = deque()
@@ -109,7 +119,7 @@ class Channel(Generic[M]):
             return
         self._lines.extend(lines)
         if self._turn is None:
-            self._take_lines()
+            self._afterwards.during(self._take_lines)
 
     def _take_lines(self) -> None:
         """As many lines as one turn of the loop may take; the process waits with more until these are taken."""
@@ -121,7 +131,7 @@ class Channel(Generic[M]):
         if self._lines:
             if self._child is not None:
                 self._child.pause_reading()
-            self._turn = asyncio.get_running_loop().call_soon(self._take_lines)
+            self._turn = asyncio.get_running_loop().call_soon(self._afterwards.during, self._take_lines)
         elif had_more and self._child is not None:
             self._child.resume_reading()
 

@@ -7,6 +7,7 @@ import msgspec
 
 from waifu_client.protocol import EnvironmentStats, ProviderDetails, WorkerStats
 from waifu_llm.errors import Failure
+from waifu_llm.supervision.afterwards import Afterwards
 from waifu_worker.wire import ChatMessage, ModelInfo, Params, Usage
 
 
@@ -88,6 +89,10 @@ class Generation(Protocol):
 
 class PoolInterface(Protocol):
     """What the server and its sessions use of the pool. `connection` is any hashable object, one per connection."""
+
+    @property
+    def afterwards(self) -> Afterwards:
+        """Where a sink puts off what may wait until all that a worker said at once has reached its sinks."""
 
     @property
     def last_loaded(self) -> Loaded | None:

@@ -16,6 +16,7 @@ from waifu_llm.config import WorkerSettings
 from waifu_llm.environment.model import Environment
 from waifu_llm.errors import ModuleError, OutOfMemory, WorkerCrashed
 from waifu_llm.log import WorkerLog
+from waifu_llm.supervision.afterwards import Afterwards
 from waifu_llm.supervision.channel import Channel
 from waifu_llm.supervision.greeting import LATE_S, Greeting, manner_of_death
 from waifu_llm.supervision.jobs import LoadProgress
@@ -64,7 +65,7 @@ class Clock(Protocol):
 class Recipe(msgspec.Struct, frozen=True):
     """How the process of a manifest is started. `prepare` gives its environment; `environ` is what it may see.
 
-    `scales` is who weighs it.
+    `scales` is who weighs it; `afterwards` what may wait until a piece of its output was told.
     """
 
     manifest: Manifest
@@ -74,6 +75,7 @@ class Recipe(msgspec.Struct, frozen=True):
     settings: WorkerSettings
     log: WorkerLog
     scales: Scales
+    afterwards: Afterwards
 
 
 class LifeOwner(Protocol[M]):
@@ -100,7 +102,7 @@ class Life(Generic[M]):
         clock: Clock,
         quiet: Callable[[], bool] = lambda: False,
     ) -> None:
-        self.channel = Channel(self, recipe.log, decode, clock.time)
+        self.channel = Channel(self, recipe.log, decode, clock.time, recipe.afterwards)
         self.error: type[ModuleError] = WorkerCrashed
         self.weight: int | None = None
         self._owner = owner

@@ -20,6 +20,7 @@ from waifu_llm.redaction import Redactor
 from waifu_llm.stats import Statistics
 from waifu_llm.supervision.addresses import Upstreams
 from waifu_llm.supervision.admission import Admission, Answer
+from waifu_llm.supervision.afterwards import Afterwards
 from waifu_llm.supervision.context import Context
 from waifu_llm.supervision.environ import worker_environ
 from waifu_llm.supervision.fields import LoadPlan, OwnSide, plan_load
@@ -79,6 +80,7 @@ class Pool:
     """Satisfies `jobs.PoolInterface`."""
 
     def __init__(self, settings: Settings, means: PoolMeans) -> None:
+        self.afterwards = Afterwards()
         self._settings = settings
         self._with = means
         self._loop = asyncio.get_running_loop()
@@ -202,6 +204,7 @@ class Pool:
             self._settings.workers,
             WorkerLog(self._with.home.logs / f"{manifest.name}.log", self._with.redactor.including(api_key)),
             self._scales,
+            self.afterwards,
         )
 
     async def _prepare(self, manifest: Manifest, on_progress: OnProgress) -> Environment:
