@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from support import virtual_loop
@@ -30,6 +31,19 @@ async def test_a_timeout_comes_when_all_wait_and_not_before_a_thread_is_done() -
     asyncio.get_running_loop().call_soon(go.set)
     async with asyncio.timeout(0.001):
         assert await asyncio.to_thread(go.wait)
+
+
+def test_the_end_of_a_loop_waits_for_its_threads_and_lets_no_time_pass() -> None:
+    """Since Python 3.12 a runner gives them five minutes, which passed at once: tests failed that had used a thread."""
+    executor = ThreadPoolExecutor(1)
+    loop = VirtualLoop()
+    loop.set_default_executor(executor)
+    go = threading.Event()
+    executor.submit(go.wait)
+    threading.Timer(0.05, go.set).start()
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:
+        begin = runner.get_loop().time()
+    assert loop.time() == begin
 
 
 def test_a_wait_that_nothing_can_end_is_an_error() -> None:

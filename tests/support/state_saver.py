@@ -12,7 +12,7 @@ from typing import Final
 from waifu_lollms.state import StateFile
 
 NEW_MODEL: Final = "the new model"
-_FILES: Final = ("state/file.py", "pathlib.py")
+_FILES: Final = ("state/file.py", Path.unlink.__code__.co_filename)
 
 
 def killed_at_each_call(path: Path) -> None:
@@ -26,7 +26,7 @@ def killed_at_each_call(path: Path) -> None:
 
     def begin(event: str, _: tuple[object, ...]) -> None:
         nonlocal waiting
-        if event == "os.listdir" and waiting:
+        if event in ("os.listdir", "os.scandir") and waiting:
             waiting = False
             _fork_until_saved(path, old)
 

@@ -69,6 +69,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def _left_executor(self, _: object) -> None:
         self._in_executor -= 1
 
+    async def shutdown_default_executor(self, timeout: float | None = None) -> None:
+        """Without the limit that a runner sets since Python 3.12: it comes before the threads are asked to end."""
+        await super().shutdown_default_executor()
+
     @property
     def is_working(self) -> bool:
         """Whether a thread has something to tell: time stands still for it."""

@@ -13,7 +13,7 @@ from support import hf_local_inside
 from support.environments import SharedEnvironments
 from support.hf_local import NAME, log_of, patient, serving, tiny, torch_environment
 from support.tiny_models import CONTEXT, PLAIN_SAYS, SAYS
-from support.waiting import bounded
+from support.waiting import bounded, until
 
 from waifu_client import Client, connect
 from waifu_client.errors import Interrupted, InvalidModel, InvalidPrompt, LLMError, TimedOut
@@ -223,7 +223,8 @@ async def test_an_exception_in_the_generating_thread_ends_the_request(llm: Clien
     error = await failure(llm, "tiny/broken")
     assert error.code == "UNEXPECTED"
     assert "probability" in error.message
-    assert "Traceback" in log_of(home_of_all)
+    # Its log comes by another pipe than its answer.
+    await until(lambda: "Traceback" in log_of(home_of_all), "the log has it")
     assert (await llm.generate("hi", model_id="tiny/sure")).text == SAYS
 
 

@@ -61,10 +61,8 @@ class StateFile:
         return Document.of(content, self._path.name)
 
     def _target(self) -> Path:
-        try:
-            return self._path.resolve()
-        except (OSError, RuntimeError) as error:  # a link that leads to itself
-            raise StateError(f"{self._path.name} cannot be read: it is a link that leads nowhere") from error
+        # Not `resolve`: of a link that leads to itself it makes another error, up to Python 3.12.
+        return Path(os.path.realpath(self._path))
 
     def _replace(self, target: Path, content: bytes) -> None:
         if len(content) > LARGEST:
