@@ -88,7 +88,7 @@ class _Life:
                 await over
         except CannotServe as error:
             output.send(GatewayFailed(message=str(error)))
-            await asyncio.sleep(0)  # lines are written at the end of a turn of the loop
+            await asyncio.sleep(0)  # lines leave at the end of a turn of the loop at the latest
             raise
 
     def _watch(self) -> None:

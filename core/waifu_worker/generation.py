@@ -41,8 +41,8 @@ class Outlet(Protocol):
 
     congested: bool
 
-    def write(self, line: bytes) -> None:
-        """Queue one line."""
+    def write(self, line: bytes, *, more: bool = False) -> None:
+        """Send one line. `more`: another one follows before the loop turns, and may take this one along."""
 
     async def room(self) -> None:
         """Wait until more can be queued."""
@@ -70,9 +70,10 @@ async def generate(provider: Provider, request: Generate, outlet: Outlet, ticket
     chunks = _Chunks(request.id, outlet, stream=request.stream)
     try:
         finish = await _pump(pieces, answer, chunks, ticket)
-        chunks.flush()
     finally:
         await _close(pieces, ticket)
+    # With the request's last line, which is next.
+    chunks.flush(more=True)
     if finish is None:
         raise ProviderError(Code.UNEXPECTED, "the answer was cut off before its end: try again", reason="truncated")
     return Done(
@@ -127,7 +128,7 @@ def _refuse(provider: Provider, request: Generate) -> None:
         problem = "this provider takes no token ids as stops: give the stop texts instead"
     elif request.prompt is not None and not provider.takes_prompt:
         problem = "this provider completes no raw text: give messages instead of a prompt"
-    elif len(params.stops) > _MOST_STOPS or any(len(stop) > _LONGEST_STOP for stop in params.stops):
+    elif len(params.stops) > _MOST_STOPS or max(map(len, params.stops), default=0) > _LONGEST_STOP:
         problem = f"too many or too long stops: at most {_MOST_STOPS}, of {_LONGEST_STOP} characters each"
     if problem is not None:
         raise ProviderError(Code.INVALID_PROMPT, problem)
@@ -165,11 +166,11 @@ class _Chunks:
             self.flush()
         return len(text)
 
-    def flush(self) -> None:
-        """Write what was collected."""
+    def flush(self, *, more: bool = False) -> None:
+        """Write what was collected; `more` as in `Outlet.write`."""
         text = "".join(self._collected)
         self._collected.clear()
         self._length = 0
         for start in range(0, len(text), _CHUNK_CHARACTERS):
             part = _encode_texts([text[start : start + _CHUNK_CHARACTERS]])
-            self._write(b"%b%b}\n" % (self._head, part))
+            self._write(b"%b%b}\n" % (self._head, part), more=more)

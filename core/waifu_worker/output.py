@@ -1,9 +1,10 @@
-"""Owns the bytes that leave a worker: whole lines, many in one write, at the latest when the loop has turned."""
+"""Owns the bytes that leave a worker: whole lines, one that comes alone at once, those close behind it in one write."""
 
 import asyncio
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable
 from typing import Final
 
@@ -11,6 +12,9 @@ from waifu_worker.framing import encode
 from waifu_worker.wire import Beat, FromGateway, FromWorker
 
 _BEAT: Final = encode(Beat())
+# In seconds. A write, and the wake-up of the core for it, cost about as much as they would hurry a line that comes
+# this soon after the last write: such lines wait for the end of the loop's turn, and leave together.
+_SOON_S: Final = 0.0002
 # A turn that reads hundreds of streams takes milliseconds: the core has something to do meanwhile.
 _LINES_AT_ONCE: Final = 16
 
@@ -18,21 +22,22 @@ _LINES_AT_ONCE: Final = 16
 class Output:
     """The wire's sending end. All methods but `beat` belong to the event loop it was made on.
 
-    `gone` is called, from any thread, once nobody reads any more. `congested`: the pipe is full, and whoever
-    makes text should await `room`. On Windows a pipe cannot be written without blocking: there a full pipe
-    stops the loop until the core has read on, which it always does.
+    `gone` is called, from any thread, once nobody reads any more; `clock` counts seconds. `congested`: the pipe is
+    full, and whoever makes text should await `room`. On Windows a pipe cannot be written without blocking: there a
+    full pipe stops the loop until the core has read on, which it always does.
     """
 
-    def __init__(self, sink: int, gone: Callable[[], None]) -> None:
+    def __init__(self, sink: int, gone: Callable[[], None], clock: Callable[[], float] = time.monotonic) -> None:
         self._sink = sink
         self._gone = gone
+        self._clock = clock
         self._loop = asyncio.get_running_loop()
         self._fresh: list[bytes] = []
+        self._last = float("-inf")
         self._scheduled = False
         # What was handed to the pipe, shared with the thread that beats: guarded by the lock.
         self._lock = threading.Lock()
         self._unsent = memoryview(b"")
-        self._armed = False
         self._room = asyncio.Event()
         self._room.set()
         self.congested = False
@@ -43,11 +48,15 @@ class Output:
         """Queue one message. Raises: LineTooLong."""
         self.write(encode(message))
 
-    def write(self, line: bytes) -> None:
-        """Queue one encoded line; never blocks, sent at the end of this turn of the loop, or earlier with others."""
+    def write(self, line: bytes, *, more: bool = False) -> None:
+        """Send one encoded line; never blocks. It leaves at once, or at the end of this turn of the loop where others
+        left just now. `more`: the caller writes another line before the loop turns, and that one takes this one along.
+        """
         self._fresh.append(line)
-        if len(self._fresh) >= _LINES_AT_ONCE:
-            self._send_fresh()
+        if more or self.congested:
+            return
+        if len(self._fresh) >= _LINES_AT_ONCE or not (self._scheduled or self._clock() - self._last < _SOON_S):
+            self._advance()
         elif not self._scheduled:
             self._scheduled = True
             self._loop.call_soon(self._flush)
@@ -65,19 +74,32 @@ class Output:
             self._push()
             blocked = bool(self._unsent)
         if blocked:
-            self._loop.call_soon_threadsafe(self._arm)
+            self._loop.call_soon_threadsafe(self._advance)
 
     def _flush(self) -> None:
         self._scheduled = False
-        self._send_fresh()
+        self._advance()
 
-    def _send_fresh(self) -> None:
+    def _advance(self) -> None:
+        """Hand the pipe what it takes, and have the loop tell when it takes the rest."""
         with self._lock:
-            if not self._unsent and self._fresh:
+            if self._unsent:
+                self._push()
+            if self._fresh and not self._unsent:
                 self._unsent = memoryview(b"".join(self._fresh))
                 self._fresh.clear()
                 self._push()
-        self._arm()
+                self._last = self._clock()
+            full = bool(self._unsent)
+        if full == self.congested:
+            return
+        self.congested = full
+        if full:
+            self._room.clear()
+            self._loop.add_writer(self._sink, self._advance)
+        else:
+            self._loop.remove_writer(self._sink)
+            self._room.set()
 
     def _push(self) -> None:
         try:
@@ -88,23 +110,3 @@ class Output:
         except OSError:
             self._unsent = memoryview(b"")
             self._gone()
-
-    def _arm(self) -> None:
-        """Have the loop tell when the pipe takes more, where something is left."""
-        if self._unsent and not self._armed:
-            self._armed = self.congested = True
-            self._room.clear()
-            self._loop.add_writer(self._sink, self._writable)
-
-    def _writable(self) -> None:
-        with self._lock:
-            self._push()
-            if not self._unsent and self._fresh:
-                self._unsent = memoryview(b"".join(self._fresh))
-                self._fresh.clear()
-                self._push()
-            blocked = bool(self._unsent)
-        if not blocked:
-            self._loop.remove_writer(self._sink)
-            self._armed = self.congested = False
-            self._room.set()

@@ -58,7 +58,7 @@ class _Lines:
     inboxes: dict[int, asyncio.Queue[FromWorker]] = field(default_factory=dict)
     roomy: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def write(self, line: bytes) -> None:
+    def write(self, line: bytes, *, more: bool = False) -> None:
         message = decode_from_worker(line)
         assert isinstance(message, Chunk | Done | Failed | Progress)
         self.inboxes[message.id].put_nowait(message)

@@ -327,7 +327,7 @@ class Recorder:
     def __init__(self) -> None:
         self.lines: list[bytes] = []
 
-    def write(self, line: bytes) -> None:
+    def write(self, line: bytes, *, more: bool = False) -> None:
         self.lines.append(line)
 
     async def room(self) -> None:
