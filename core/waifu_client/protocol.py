@@ -376,9 +376,9 @@ def encode_reply(reply: AnyReply) -> bytes:
 
 def encode_chunks(request_id: RequestId, texts: Sequence[str]) -> list[bytes]:
     """What `encode_reply` makes of a `GenerateStreamChunk` for each of these texts."""
-    encode = _encoder.encode
-    head = b'%b%b,"chunk":' % (_CHUNK_HEAD, encode(request_id))
-    return [b"%b%b}" % (head, encode(text)) for text in texts]
+    encode, join = _encoder.encode, b"".join
+    head = join((_CHUNK_HEAD, encode(request_id), b',"chunk":'))
+    return [join((head, encode(text), b"}")) for text in texts]
 
 
 def decode_reply(data: bytes | str) -> AnyReply:

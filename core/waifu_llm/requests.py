@@ -38,9 +38,9 @@ _ROLES: Final = f"role is one of {', '.join(get_args(Role))}"
 
 
 class Unreadable(msgspec.Struct, frozen=True):
-    """A frame that cannot be answered in kind; `request_id` is "" where none could be read."""
+    """A frame that cannot be answered in kind; `unique_request_id` is "" where none could be read."""
 
-    request_id: RequestId
+    unique_request_id: RequestId
     message: str
 
 
@@ -52,7 +52,7 @@ class Refused(msgspec.Struct, frozen=True):
     """
 
     type: str
-    request_id: RequestId
+    unique_request_id: RequestId
     code: ErrorCode
     message: str
     provider: str = ""

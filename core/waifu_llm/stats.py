@@ -9,39 +9,31 @@ from waifu_client.protocol import ErrorCode, Histogram, ProviderCounters
 _BOUNDS_MS: Final = (5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1e3, 2.5e3, 5e3, 10e3, 30e3, 60e3, 120e3)
 
 
-class _Buckets:
-    """A histogram whose last bucket holds what lies above all bounds."""
-
-    def __init__(self) -> None:
-        self._counts = [0] * (len(_BOUNDS_MS) + 1)
-
-    def add(self, seconds: float) -> None:
-        self._counts[bisect_left(_BOUNDS_MS, seconds * 1e3)] += 1
-
-    def snapshot(self) -> Histogram:
-        return Histogram(list(_BOUNDS_MS), list(self._counts))
-
-
 class _Provider:
     def __init__(self) -> None:
-        self.requests: Counter[str] = Counter()
+        self.requests: Counter[ErrorCode] = Counter()
         self.chunks = 0
         self.restarts = 0
         self.builds = 0
         self.queued = 0
-        self.first_chunk = _Buckets()
-        self.total = _Buckets()
+        self.first_chunk = _no_counts()
+        self.total = _no_counts()
 
     def snapshot(self) -> ProviderCounters:
         return ProviderCounters(
-            requests=dict(self.requests),
+            requests={code.value: count for code, count in self.requests.items()},
             chunks=self.chunks,
             restarts=self.restarts,
             builds=self.builds,
             queued=self.queued,
-            first_chunk_ms=self.first_chunk.snapshot(),
-            total_ms=self.total.snapshot(),
+            first_chunk_ms=Histogram(list(_BOUNDS_MS), list(self.first_chunk)),
+            total_ms=Histogram(list(_BOUNDS_MS), list(self.total)),
         )
+
+
+def _no_counts() -> list[int]:
+    """A histogram's; the last one is of what lies above all bounds."""
+    return [0] * (len(_BOUNDS_MS) + 1)
 
 
 class Statistics:
@@ -50,17 +42,16 @@ class Statistics:
     def __init__(self) -> None:
         self._providers: dict[str, _Provider] = {}
 
-    def finished(self, provider: str, code: ErrorCode, first_chunk_s: float | None, total_s: float) -> None:
-        """A generation ended with `code`, in seconds after its ack."""
+    def finished(
+        self, provider: str, code: ErrorCode, chunks: int, first_chunk_s: float | None, total_s: float
+    ) -> None:
+        """A generation ended with `code` after so many pieces of text; in seconds after its ack."""
         entry = self._of(provider)
-        entry.requests[code.value] += 1
-        entry.total.add(total_s)
+        entry.requests[code] += 1
+        entry.chunks += chunks
+        entry.total[bisect_left(_BOUNDS_MS, total_s * 1e3)] += 1
         if first_chunk_s is not None:
-            entry.first_chunk.add(first_chunk_s)
-
-    def chunks(self, provider: str, count: int) -> None:
-        """A generation gave so many pieces of text."""
-        self._of(provider).chunks += count
+            entry.first_chunk[bisect_left(_BOUNDS_MS, first_chunk_s * 1e3)] += 1
 
     def restarted(self, provider: str) -> None:
         """A worker was started again, after whatever ended it."""

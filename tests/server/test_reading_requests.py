@@ -103,7 +103,7 @@ NO_TYPE: list[Any] = [ABSENT, None, "", 1, True, [], {}, "nonsense", "CLOSE", "c
 def test_what_is_no_json_object_is_unreadable_without_an_id(data: str | bytes) -> None:
     reading = read_request(data)
     assert isinstance(reading, Unreadable)
-    assert reading.request_id == ""
+    assert reading.unique_request_id == ""
     assert 0 < len(reading.message) <= 300
 
 
@@ -111,13 +111,13 @@ def test_what_is_no_json_object_is_unreadable_without_an_id(data: str | bytes) -
 def test_without_a_good_id_it_is_unreadable(message: dict[str, Any]) -> None:
     reading = read(message)
     assert isinstance(reading, Unreadable)
-    assert reading.request_id == ""
+    assert reading.unique_request_id == ""
 
 
 @pytest.mark.parametrize("kind", NO_TYPE)
 def test_without_a_known_type_it_is_unreadable_with_its_id(kind: Any) -> None:
     assert isinstance(reading := read({"type": kind, "unique_request_id": "1"}), Unreadable)
-    assert reading.request_id == "1"
+    assert reading.unique_request_id == "1"
 
 
 def test_an_integer_of_thousands_of_digits_is_no_id() -> None:
@@ -192,7 +192,7 @@ LOAD_FAULTS: list[tuple[str, Any, ErrorCode]] = [
 def test_a_wrong_field_of_a_load_has_its_code(field: str, value: Any, code: ErrorCode) -> None:
     reading = load(**{field: value})
     assert isinstance(reading, Refused)
-    assert (reading.type, reading.request_id, reading.code) == ("load", "1", code)
+    assert (reading.type, reading.unique_request_id, reading.code) == ("load", "1", code)
     assert reading.provider == ("" if field == "provider" else "echo")
     assert field in reading.message
 

@@ -10,11 +10,9 @@ def test_nothing_done_is_nothing_counted() -> None:
 
 def test_what_providers_did_is_counted_by_provider_and_code() -> None:
     statistics = Statistics()
-    statistics.finished("openai", ErrorCode.SUCCESS, 0.004, 0.2)
-    statistics.finished("openai", ErrorCode.SUCCESS, 0.005, 1000.0)
-    statistics.finished("openai", ErrorCode.TIMEOUT, None, 60.0)
-    statistics.chunks("openai", 7)
-    statistics.chunks("openai", 1)
+    statistics.finished("openai", ErrorCode.SUCCESS, 7, 0.004, 0.2)
+    statistics.finished("openai", ErrorCode.SUCCESS, 1, 0.005, 1000.0)
+    statistics.finished("openai", ErrorCode.TIMEOUT, 0, None, 60.0)
     statistics.restarted("echo")
     statistics.built("echo")
     statistics.built("echo")
@@ -34,8 +32,8 @@ def test_what_providers_did_is_counted_by_provider_and_code() -> None:
 
 def test_a_snapshot_does_not_change_afterwards() -> None:
     statistics = Statistics()
-    statistics.finished("echo", ErrorCode.SUCCESS, 0.1, 0.1)
+    statistics.finished("echo", ErrorCode.SUCCESS, 1, 0.1, 0.1)
     before = statistics.counters()["echo"]
-    statistics.finished("echo", ErrorCode.SUCCESS, 0.1, 0.1)
+    statistics.finished("echo", ErrorCode.SUCCESS, 1, 0.1, 0.1)
     assert before.requests == {"SUCCESS": 1}
     assert sum(before.total_ms.counts) == 1

@@ -34,14 +34,18 @@ class LoadTicket(Ticket, eq=False):
 class GenerationTicket(Ticket, eq=False):
     """What a generation has given so far; `text` collects it where it is not streamed, `size` are its bytes."""
 
-    stream: bool = False
     timeout_s: float | None = None
     last_text: float = 0.0
     chunks: int = 0
     first_chunk_s: float | None = None
     total_s: float = 0.0
-    text: StringIO = msgspec.field(default_factory=StringIO)
+    text: StringIO | None = None
     size: int = 0
+
+    @property
+    def stream(self) -> bool:
+        """Whether its text leaves as it comes."""
+        return self.text is None
 
 
 class ModelsTicket(Ticket, eq=False):

@@ -37,12 +37,6 @@ class _Outcome(TypedDict, total=False):
     retry_after_ms: int
 
 
-class _Finish(TypedDict, total=False):
-    usage: Usage
-    finish_reason: str
-    ignored: list[str]
-
-
 class Replies:
     """The replies that carry an outcome or a text of ours."""
 
@@ -82,11 +76,30 @@ class Replies:
 
     def generation_ended(self, ticket: GenerationTicket, ending: jobs.Ending) -> GenerateDone | GenerateStreamDone:
         """The terminal message of a generation that the pool ended."""
-        outcome, finish = self._outcome(ending.failure), _finish(ending)
-        if ticket.stream:
-            return GenerateStreamDone(unique_request_id=ticket.request_id, **outcome, **finish)
-        response = ticket.text.getvalue() if ending.failure is None else ""
-        return GenerateDone(unique_request_id=ticket.request_id, response=response, **outcome, **finish)
+        if ending.failure is not None:
+            return self.generation_failed(ticket.request_id, ticket.stream, ending.failure)
+        given = ending.usage
+        usage = UNSET if given is None else Usage(given.prompt_tokens, given.completion_tokens, given.total_tokens)
+        finish_reason = UNSET if ending.finish_reason is None else ending.finish_reason
+        ignored = list(ending.ignored) if ending.ignored else UNSET
+        if ticket.text is None:
+            return GenerateStreamDone(
+                unique_request_id=ticket.request_id,
+                is_error=False,
+                error=ErrorCode.SUCCESS,
+                usage=usage,
+                finish_reason=finish_reason,
+                ignored=ignored,
+            )
+        return GenerateDone(
+            unique_request_id=ticket.request_id,
+            is_error=False,
+            error=ErrorCode.SUCCESS,
+            response=ticket.text.getvalue(),
+            usage=usage,
+            finish_reason=finish_reason,
+            ignored=ignored,
+        )
 
     def models_done(self, request_id: RequestId, models: jobs.ModelList | Failure) -> GetModelsDone:
         """The model ids, twice."""
@@ -134,15 +147,3 @@ class Replies:
         if failure.retry_after_ms is not None:
             outcome["retry_after_ms"] = failure.retry_after_ms
         return outcome
-
-
-def _finish(ending: jobs.Ending) -> _Finish:
-    finish: _Finish = {}
-    if ending.usage is not None:
-        usage = ending.usage
-        finish["usage"] = Usage(usage.prompt_tokens, usage.completion_tokens, usage.total_tokens)
-    if ending.finish_reason is not None:
-        finish["finish_reason"] = ending.finish_reason
-    if ending.ignored:
-        finish["ignored"] = list(ending.ignored)
-    return finish

@@ -7,12 +7,13 @@ and disconnect may race in any order.
 
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Final, assert_never
+from io import StringIO
+from typing import Final, TypeAlias, assert_never
 
 from waifu_client import protocol
 from waifu_client.protocol import AnyReply, ErrorCode, RequestId
 from waifu_llm.config import LimitSettings
-from waifu_llm.errors import Busy, Closing, Failure, Reason, TimedOut, UnknownProvider, quoted
+from waifu_llm.errors import Busy, Closing, Failure, ModuleError, Reason, TimedOut, UnknownProvider, quoted
 from waifu_llm.redaction import Redactor
 from waifu_llm.requests import Refused, Unreadable, read_request
 from waifu_llm.session.effects import (
@@ -47,6 +48,16 @@ _CLOSING: Final = Closing("the module is stopping; connect again when it is back
 _INTERRUPTED: Final = Failure(ErrorCode.INTERRUPT, "interrupted on a client's request")
 _DUPLICATE: Final = Failure(ErrorCode.UNEXPECTED, "a request with this unique_request_id is still running")
 
+_Other: TypeAlias = (
+    protocol.Load
+    | protocol.Interrupt
+    | protocol.Close
+    | protocol.GetProviders
+    | protocol.GetModels
+    | protocol.Unload
+    | protocol.GetStats
+)
+
 
 class Session:
     """What one connection loaded and what it is running.
@@ -80,6 +91,7 @@ class Session:
         self._running: dict[RequestId, Ticket] = {}
         self._errands = 0
         self._load_count = 0
+        # By provider, each with the order of its request: the newest is the last.
         self._loads: dict[str, tuple[int, Loaded]] = {}
         self._closing = False
 
@@ -88,17 +100,21 @@ class Session:
     def receive(self, data: str | bytes) -> list[Effect]:
         """What one frame calls for; never raises, whatever is in it."""
         reading = read_request(data)
-        if isinstance(reading, Unreadable):
-            return self.cannot_answer(reading.request_id, Failure(ErrorCode.UNEXPECTED, reading.message))
-        request_id = reading.request_id if isinstance(reading, Refused) else reading.unique_request_id
-        if request_id in self._running:
+        request_id = reading.unique_request_id
+        if request_id in self._running and not isinstance(reading, Unreadable):
             return self.cannot_answer(request_id, _DUPLICATE)
-        if isinstance(reading, Refused):
-            return self._refuse(reading)
-        return self._accept(reading, sys.getsizeof(data))
+        match reading:
+            case protocol.Generate():
+                return self._generate(reading, sys.getsizeof(data))
+            case Unreadable():
+                return self.cannot_answer(request_id, Failure(ErrorCode.UNEXPECTED, reading.message))
+            case Refused():
+                return self._refuse(reading)
+            case _:
+                return self._accept(reading)
 
     def _refuse(self, refused: Refused) -> list[Effect]:
-        request_id, failure = refused.request_id, Failure(refused.code, refused.message)
+        request_id, failure = refused.unique_request_id, Failure(refused.code, refused.message)
         replies: list[AnyReply]
         match refused.type:
             case "load":
@@ -115,12 +131,10 @@ class Session:
                 replies = [self._replies.unload_done(request_id, refused.provider, failure)]
         return [Send(reply) for reply in replies]
 
-    def _accept(self, request: protocol.AnyRequest, size: int) -> list[Effect]:
+    def _accept(self, request: _Other) -> list[Effect]:
         match request:
             case protocol.Load():
                 return self._load(request)
-            case protocol.Generate():
-                return self._generate(request, size)
             case protocol.Interrupt():
                 return self._interrupt(request)
             case protocol.GetModels():
@@ -149,35 +163,39 @@ class Session:
         fields = LoadFields(request.provider, request.api_key, request.preload_model_id, request.fields)
         ack = Send(protocol.LoadAck(unique_request_id=ticket.request_id, provider=request.provider))
         # Begun before it is acknowledged, what is loaded already is told in the same write.
-        begun = self._errand(ticket, lambda: [*_timer(ticket), StartLoad(ticket, fields), ack])
+        timers = [] if ticket.timeout_s is None else [SetTimer(ticket, ticket.started + ticket.timeout_s)]
+        begun = self._errand(ticket, lambda: [*timers, StartLoad(ticket, fields), ack])
         return begun if ack in begun else [ack, *begun]
 
     def _generate(self, request: protocol.Generate, size: int) -> list[Effect]:
         now = self._clock()
+        request_id = request.unique_request_id
+        ack = Send(protocol.GenerateAck(unique_request_id=request_id))
+        try:
+            loaded = self._choose(request.provider)
+            if self._limited and len(self._running) >= self._limits.requests:
+                raise _too_many(self._limits.requests)
+        except ModuleError as error:
+            return [ack, Send(self._replies.generation_failed(request_id, request.stream, error.failure()))]
         timeout_s = _seconds(request.params.timeout_ms)
-        loaded = self._choose(request.provider)
-        if not isinstance(loaded, Failure):
-            loaded = self._busy(len(self._running), self._limits.requests) or loaded
-        ack = Send(protocol.GenerateAck(unique_request_id=request.unique_request_id))
-        if isinstance(loaded, Failure):
-            return [ack, Send(self._replies.generation_failed(request.unique_request_id, request.stream, loaded))]
-        ticket = GenerationTicket(
-            request.unique_request_id,
-            loaded.provider,
-            now,
-            stream=request.stream,
-            timeout_s=timeout_s,
-            last_text=now,
-        )
-        self._running[ticket.request_id] = ticket
-        # A stream has no end in time that could be told beforehand: each piece of text starts its timeout again.
-        deadline = now + timeout_s if timeout_s is not None and not request.stream else None
-        return [ack, *_timer(ticket), StartGeneration(ticket, loaded, job_of(request, deadline, size))]
+        text = None if request.stream else StringIO()
+        ticket = GenerationTicket(request_id, loaded.provider, now, timeout_s=timeout_s, last_text=now, text=text)
+        self._running[request_id] = ticket
+        effects: list[Effect] = [ack]
+        deadline = None
+        if timeout_s is not None:
+            due = now + timeout_s
+            effects.append(SetTimer(ticket, due))
+            # A stream has no end in time that could be told beforehand: each piece of text starts its timeout again.
+            deadline = None if request.stream else due
+        effects.append(StartGeneration(ticket, loaded, job_of(request, deadline, size)))
+        return effects
 
     def _get_models(self, request: protocol.GetModels) -> list[Effect]:
-        loaded = self._choose(request.provider)
-        if isinstance(loaded, Failure):
-            return [Send(self._replies.models_done(request.unique_request_id, loaded))]
+        try:
+            loaded = self._choose(request.provider)
+        except ModuleError as error:
+            return [Send(self._replies.models_done(request.unique_request_id, error.failure()))]
         ticket = ModelsTicket(request.unique_request_id, loaded.provider, self._clock())
         return self._errand(ticket, lambda: [ReadModels(ticket, loaded)])
 
@@ -200,25 +218,23 @@ class Session:
 
     def _errand(self, ticket: Ticket, effects: Callable[[], list[Effect]]) -> list[Effect]:
         """Begin what is no generation: bounded in number, and refused once the module closes."""
-        refused = _CLOSING if self._closing else self._busy(self._errands, _MOST_ERRANDS)
-        if refused is not None:
-            return [Send(self._terminal(ticket, refused))]
+        if self._closing:
+            return [Send(self._terminal(ticket, _CLOSING))]
+        if self._limited and self._errands >= _MOST_ERRANDS:
+            return [Send(self._terminal(ticket, _too_many(_MOST_ERRANDS).failure()))]
         self._errands += 1
         self._running[ticket.request_id] = ticket
         return effects()
 
-    def _busy(self, count: int, most: int) -> Failure | None:
-        """What one more request is told, where that would be too many of this client."""
-        if not self._limited or count < most:
-            return None
-        return Busy(f"this connection already has {most} requests under way; wait for some to end").failure()
+    def _choose(self, name: str | None) -> Loaded:
+        """The load that a request means: the named one, else the newest that succeeded, else the shared one.
 
-    def _choose(self, name: str | None) -> Loaded | Failure:
-        """The load that a request means: the named one, else the newest that succeeded, else the shared one."""
+        Raises: UnknownProvider, Closing.
+        """
         if self._closing:
-            return _CLOSING
+            raise Closing(_CLOSING.message)
         if self._loads:
-            own = self._loads.get(name) if name is not None else max(self._loads.values(), key=lambda item: item[0])
+            own = self._loads.get(name) if name is not None else next(reversed(self._loads.values()))
             if own is not None:
                 return own[1]
         else:
@@ -227,9 +243,9 @@ class Session:
                 return shared
         loading = {ticket.provider for ticket in self._running.values() if isinstance(ticket, LoadTicket)}
         if loading and (name is None or name in loading):
-            return UnknownProvider("a load is still running; wait for its load_done").failure()
+            raise UnknownProvider("a load is still running; wait for its load_done")
         what = "no provider is loaded" if name is None else f"{quoted(name)} is not loaded on this connection"
-        return UnknownProvider(f"{what}; send a load first").failure()
+        raise UnknownProvider(f"{what}; send a load first")
 
     # What became of it.
 
@@ -244,6 +260,7 @@ class Session:
         known = self._loads.get(ticket.provider)
         if known is None or known[0] < ticket.order:
             self._loads[ticket.provider] = (ticket.order, loaded)
+            self._loads = dict(sorted(self._loads.items(), key=lambda load: load[1][0]))
         done = self._replies.load_done(ticket.request_id, ticket.provider, None, loaded.warning)
         return [self._finish(ticket, ErrorCode.SUCCESS), Send(done)]
 
@@ -255,7 +272,7 @@ class Session:
         ticket.last_text = now = self._clock()
         if ticket.first_chunk_s is None:
             ticket.first_chunk_s = now - ticket.started
-        if ticket.stream:
+        if ticket.text is None:
             return [SendText(ticket, texts)]
         text = "".join(texts)
         ticket.size += len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
@@ -376,8 +393,9 @@ class Session:
                 return self._replies.unload_done(ticket.request_id, ticket.provider, failure)
 
 
-def _timer(ticket: LoadTicket | GenerationTicket) -> list[Effect]:
-    return [] if ticket.timeout_s is None else [SetTimer(ticket, ticket.started + ticket.timeout_s)]
+def _too_many(most: int) -> Busy:
+    """What a client is told that asks for one more."""
+    return Busy(f"this connection already has {most} requests under way; wait for some to end")
 
 
 def _seconds(milliseconds: int | None) -> float | None:
