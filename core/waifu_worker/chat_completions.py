@@ -64,14 +64,21 @@ class ChatCompletions:
         response = await self._open(path, dialect, request)
         reader = AnswerReader(self._client.upstream, request.params.model_id)
         try:
-            streams = response.content_type != "application/json"
+            content = response.content
+            whole = response.content_type == "application/json"  # from a service that doesn't stream
+            if whole and (texts := reader.whole(await self._client.read(response))):
+                yield texts
             while not reader.over:
-                if texts := await self._read(response, reader, streams):
+                try:
+                    data = await content.readany()
+                except self._client.network_errors as error:
+                    raise self._client.lost(error) from error
+                if texts := reader.feed(data) if data else reader.end():
                     yield texts
             if reader.failure is not None:
                 raise reader.failure
             if reader.ended:
-                if texts := await self._rest(response.content, reader):
+                if not reader.done and (texts := await self._rest(content, reader)):
                     yield texts
                 yield reader.finish(request.params.max_output_length)
         finally:
@@ -79,24 +86,13 @@ class ChatCompletions:
             if dialect.thinking_extra and reader.thinks_in_text:
                 self._learnt.add_thinker(self._client.upstream.base_url + path, request.params.model_id)
 
-    async def _read(self, response: Response, reader: AnswerReader, streams: bool) -> list[str]:
-        """The pieces of text in what the service has sent by now, all at once."""
-        if not streams:
-            return reader.whole(await self._client.read(response))
-        try:
-            data = await response.content.readany()
-        except self._client.network_errors as error:
-            raise self._client.lost(error) from error
-        return reader.feed(data) if data else reader.end()
-
     async def _rest(self, content: Body, reader: AnswerReader) -> list[str]:
         """Read on to the last event of a complete answer, within limits; whatever goes wrong, it was complete."""
         texts: list[str] = []
-        if not reader.done and not content.at_eof():
-            with suppress(*self._client.network_errors):
-                async with asyncio.timeout(_AFTER_FINISH_S):
-                    while not reader.done and not content.at_eof():
-                        texts += reader.feed(await content.readany())
+        with suppress(*self._client.network_errors):
+            async with asyncio.timeout(_AFTER_FINISH_S):
+                while not reader.done and not content.at_eof():
+                    texts += reader.feed(await content.readany())
         return texts
 
     def _route(self, request: GenerateRequest) -> tuple[str, Dialect]:

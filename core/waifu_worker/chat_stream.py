@@ -1,7 +1,6 @@
 """Reads the answer of an OpenAI-style API: bytes in, pieces of text and the way it ended out. Pure."""
 
 import json
-from contextlib import suppress
 from typing import Any, Final
 
 import msgspec
@@ -122,13 +121,16 @@ class AnswerReader:
         # All that can be decoded at one go is; what can't be is looked at more closely, and then on with the rest.
         while place < len(data):
             decoded: list[_Event] = []
-            with suppress(*DECODE_ERRORS):
+            odd = False
+            try:
                 decoded.extend(map(_decode, left))
+            except DECODE_ERRORS:
+                odd = True
             self._take(events, place, decoded, texts)
             place += len(decoded)
             if self.failure is not None:
                 break
-            if place < len(data) and not self._odd(events.names.get(place, b""), data[place], texts):
+            if odd and not self._odd(events.names.get(place, b""), data[place], texts):
                 break
             place += 1
         if len(self._opening) < _LONGEST_OPENING:
@@ -137,15 +139,15 @@ class AnswerReader:
 
     def _take(self, events: Events, first: int, decoded: list[_Event], texts: list[str]) -> None:
         """The text of events, of which the first is the one at `first`; up to a failure."""
-        names = events.names
+        names, half = events.names, self._half
         for place, event in enumerate(decoded, first):
             if event.choices:
                 choice = event.choices[0]
-                delta = choice.delta
-                if delta is None or not delta.content or choice.finish_reason is not None or self._half:
-                    self._choice(choice, texts)
+                text = None if choice.delta is None else choice.delta.content
+                if text and not half and choice.finish_reason is None:
+                    texts.append(text)
                 else:
-                    texts.append(delta.content)
+                    self._choice(choice, texts)
             if names or event.error is not None or event.usage is not None or event.x_groq is not None:
                 self._beside(names.get(place, b""), events.data[place], event)
                 if self.failure is not None:
