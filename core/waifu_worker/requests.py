@@ -1,12 +1,11 @@
 """What a worker is asked: its load contexts, one owned task per request, and how each ends exactly once."""
 
 import asyncio
-import contextlib
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Coroutine, Iterator
-from typing import Final, TypeAlias, assert_never
+from collections.abc import Callable, Coroutine
+from typing import Final, TypeAlias, TypeVar, assert_never
 
 import msgspec
 
@@ -19,7 +18,8 @@ from waifu_worker.wire import Cancel, Code, Done, Failed, Generate, Load, Models
 _LONGEST_MESSAGE: Final = 1000
 _LONGEST_OF_OTHERS: Final = 300
 
-_Work: TypeAlias = Callable[[], Coroutine[None, None, Done]]
+_M = TypeVar("_M", Load, Models, Generate)
+_Work: TypeAlias = Callable[[_M], Coroutine[None, None, Done]]
 
 
 class _Context(msgspec.Struct, eq=False):
@@ -61,11 +61,11 @@ class Requests:
         match message:
             case Load():
                 self._scrubber.add(message.api_key)
-                self._start(message, lambda: self._load(message))
+                self._start(message, self._load)
             case Models():
-                self._start(message, lambda: self._models(message))
+                self._start(message, self._models)
             case Generate():
-                self._start(message, lambda: self._generate(message))
+                self._start(message, self._generate)
             case Cancel():
                 self._cancel(self._running.get(message.id))
             case Unload():
@@ -83,22 +83,23 @@ class Requests:
             self._unload(ctx)
         await asyncio.gather(*self._closing)
 
-    def _start(self, message: Load | Models | Generate, work: _Work) -> None:
+    def _start(self, message: _M, work: _Work[_M]) -> None:
         if message.id in self._running:
             sys.stderr.write(f"skipped a second request with the id {message.id}\n")
             return
         request = _Running(Ticket(self._complain), message.ctx, isinstance(message, Load))
         self._running[message.id] = request
         request.task = asyncio.get_running_loop().create_task(
-            self._serve(message.id, request, work), name=f"request {message.id}"
+            self._serve(message, request, work), name=f"request {message.id}"
         )
 
-    async def _serve(self, request_id: int, request: _Running, work: _Work) -> None:
+    async def _serve(self, message: _M, request: _Running, work: _Work[_M]) -> None:
+        request_id = message.id
         request.started = True
         answer: Done | Failed | None = None
         if not request.ticket.cancelled:
             try:
-                answer = await work()
+                answer = await work(message)
             except BaseException as error:  # also SystemExit: a library that gives up must not take the others along
                 answer = self._failed(request_id, error)
         if answer is None or request.ticket.cancelled:
@@ -119,14 +120,16 @@ class Requests:
             request.task.cancel()
 
     async def _load(self, message: Load) -> Done:
-        context = _Context(self.make())
+        context = _Context(self.make(), users=1)
         self._retire(message.ctx)
         self._contexts[message.ctx] = context
         try:
-            with self._using(context):
+            try:
                 result = await context.provider.load(
                     LoadRequest(message.api_key, message.options, message.preload_model_id, self._reporter(message.id))
                 )
+            finally:
+                self._leave(context)
         except BaseException:
             if self._contexts.get(message.ctx) is context:
                 self._retire(message.ctx)
@@ -136,30 +139,32 @@ class Requests:
         return Done(id=message.id, models=tuple(result.models), warning=warning)
 
     async def _models(self, message: Models) -> Done:
-        with self._using(self._ready(message.ctx)) as provider:
-            return Done(id=message.id, models=tuple(await provider.models()))
+        context = self._enter(message.ctx)
+        try:
+            return Done(id=message.id, models=tuple(await context.provider.models()))
+        finally:
+            self._leave(context)
 
     async def _generate(self, message: Generate) -> Done:
-        with self._using(self._ready(message.ctx)) as provider:
-            return await generate(provider, message, self.outlet, self._running[message.id].ticket)
+        context = self._enter(message.ctx)
+        try:
+            return await generate(context.provider, message, self.outlet, self._running[message.id].ticket)
+        finally:
+            self._leave(context)
 
-    def _ready(self, ctx: int) -> _Context:
+    def _enter(self, ctx: int) -> _Context:
+        """A loaded context, whose provider stays open until `_leave`, also where it is retired meanwhile."""
         context = self._contexts.get(ctx)
         if context is None:
             raise ProviderError(Code.UNEXPECTED, "the provider is not loaded here: load it again")
         if not context.ready:
             raise ProviderError(Code.UNEXPECTED, "the provider's load is still running: wait for its end")
+        context.users += 1
         return context
 
-    @contextlib.contextmanager
-    def _using(self, context: _Context) -> Iterator[Provider]:
-        """Keep a context's provider open, also where the context is retired meanwhile."""
-        context.users += 1
-        try:
-            yield context.provider
-        finally:
-            context.users -= 1
-            self._close_unused(context)
+    def _leave(self, context: _Context) -> None:
+        context.users -= 1
+        self._close_unused(context)
 
     def _unload(self, ctx: int) -> None:
         """Forget a context: a load of it has nobody left who waits, what generates in it may finish."""
