@@ -7,6 +7,7 @@ pieces that come out add up to the filter applied to the whole text.
 
 import re
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Final, Protocol
 
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
@@ -59,7 +60,7 @@ class AnswerFilter:
         if not all(pieces):
             pieces = [piece for piece in pieces if piece]
         whole = "".join(pieces)
-        if not whole.isascii() or self._surrogates.holds:
+        if not whole.isascii() or self._surrogates.held:
             joined = self._surrogates.feed_all(pieces, whole)
             if joined is not pieces:
                 pieces, whole = joined, "".join(joined)
@@ -70,14 +71,16 @@ class AnswerFilter:
 
     def end(self) -> str:
         """The rest, once nothing more comes. Nothing after `stopped`."""
-        text = self._through(self._first, self._surrogates.end())
-        stages = self._first
-        while stages:
-            first, *stages = stages
-            text += self._through(stages, first.end())
+        text = self._surrogates.end()
+        if self._first:
+            text = self._through(self._first, text)
+            stages = self._first
+            while stages:
+                first, *stages = stages
+                text += self._through(stages, first.end())
         if self._finder is None:
             return text
-        return "".join(self._finder.feed_all([text], text)) + self._finder.end()
+        return ("".join(self._finder.feed_all([text], text)) if text else "") + self._finder.end()
 
     def _through_first(self, pieces: list[str]) -> list[str]:
         out: list[str] = []
@@ -104,30 +107,26 @@ class _SurrogateJoiner:
     """Joins a pair whose halves came in two pieces, as JSON escapes allow; a lone half becomes U+FFFD."""
 
     def __init__(self) -> None:
-        self._held = ""
-
-    @property
-    def holds(self) -> bool:
-        return bool(self._held)
+        self.held = ""
 
     def feed_all(self, pieces: list[str], whole: str) -> list[str]:
         """The pieces, of which `whole` is made; the same list where there is nothing to do."""
-        if not self._held and _SURROGATE.search(whole) is None:
+        if not self.held and _SURROGATE.search(whole) is None:
             return pieces
         return [text for piece in pieces if (text := self._feed(piece))]
 
     def _feed(self, text: str) -> str:
-        text = self._held + text
-        self._held = ""
+        text = self.held + text
+        self.held = ""
         if not _SURROGATE.search(text):
             return text
         if "\ud800" <= text[-1] <= "\udbff":
-            self._held = text[-1]
+            self.held = text[-1]
             text = text[:-1]
         return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
     def end(self) -> str:
-        held, self._held = self._held, ""
+        held, self.held = self.held, ""
         return "\ufffd" if held else ""
 
 
@@ -241,16 +240,14 @@ class _StopFinder:
         self.stopped = False
         self._stops = stops
         self._longest = max(map(len, stops))
-        # Leftmost match first; of those that begin at one place the shortest, which completes first.
-        self._pattern = re.compile("|".join(map(re.escape, sorted(stops, key=len))))
-        self._begins = re.compile(f"[{re.escape(''.join({stop[0] for stop in stops}))}]")
+        self._firsts = {stop[0] for stop in stops}
         self._held = ""
 
     def feed_all(self, pieces: list[str], whole: str) -> list[str]:
         """What of the pieces, of which `whole` is made, may go out now."""
         if self.stopped:
             return []
-        if not whole or (not self._held and self._begins.search(whole) is None):
+        if not whole or not (self._held or any(map(whole.__contains__, self._firsts))):
             return pieces
         if self._held:
             # In front of the first piece, as if they had come together.
@@ -268,12 +265,25 @@ class _StopFinder:
 
     def end(self) -> str:
         """What was held; a stop in it counts now, since nothing that began before it can complete any more."""
+        if not self._held:
+            return ""
         held, self._held = self._held, ""
         found = self._pattern.search(held)
         if found is None:
             return held
         self.stopped = True
         return held[: found.start()]
+
+    # Both are made when a stop begins, which most answers never see.
+
+    @cached_property
+    def _pattern(self) -> re.Pattern[str]:
+        # Leftmost match first; of those that begin at one place the shortest, which completes first.
+        return re.compile("|".join(map(re.escape, sorted(self._stops, key=len))))
+
+    @cached_property
+    def _begins(self) -> re.Pattern[str]:
+        return re.compile(f"[{re.escape(''.join(self._firsts))}]")
 
     def _beginning(self, text: str) -> int:
         """Where the earliest unfinished beginning of a stop starts; the end of the text where there is none."""
