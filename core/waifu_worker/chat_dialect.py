@@ -48,7 +48,10 @@ class Dialect(msgspec.Struct, frozen=True):
 
     def messages(self, messages: Iterable[ChatMessage]) -> list[dict[str, str]]:
         """The messages as the service takes them; a name that doesn't fit goes in front of the content."""
-        return [self._message(message) for message in messages]
+        return [
+            self._named(message) if message.name else {"role": message.role, "content": message.content}
+            for message in messages
+        ]
 
     def for_text(self) -> "Dialect":
         """The same for raw text, where no service has given the length its newer name."""
@@ -73,7 +76,8 @@ class Dialect(msgspec.Struct, frozen=True):
         length = next((name for name in self.length_fields if name not in refused), None)
         if length is not None:
             fields[length] = params.max_output_length
-        return {name: value for name, value in fields.items() if name not in refused | self.without}
+        unwanted = refused | self.without
+        return {name: value for name, value in fields.items() if name not in unwanted}
 
     def ignored(self, params: Params, sent: Mapping[str, JsonValue]) -> tuple[str, ...]:
         """The client's parameters that the service did not get; 1 is the temperature of those that take none."""
@@ -82,10 +86,12 @@ class Dialect(msgspec.Struct, frozen=True):
             ignored.append("temperature")
         if not any(name in sent for name in self.length_fields):
             ignored.append("max_output_length")
-        given = (ours for ours in SAMPLERS if getattr(params, ours) is not None)
-        return *ignored, *(ours for ours in given if self.samplers.get(ours) not in sent)
+        ignored += [
+            ours for ours in SAMPLERS if getattr(params, ours) is not None and self.samplers.get(ours) not in sent
+        ]
+        return tuple(ignored)
 
-    def _message(self, message: ChatMessage) -> dict[str, str]:
+    def _named(self, message: ChatMessage) -> dict[str, str]:
         if self.names is not None and message.name and self.names.fullmatch(message.name):
             return {"role": message.role, "content": message.content, "name": message.name}
         return {"role": message.role, "content": name_in_front(message).content}

@@ -82,6 +82,6 @@ class LineSplitter:
         if rest:
             self._parts.append(rest)
             self._held += len(rest)
-        if self._held > self._limit or any(len(line) > self._limit for line in lines):
+        if self._held > self._limit or max(map(len, lines), default=0) > self._limit:
             raise LineTooLong(f"a line is over the limit of {self._limit} bytes")
         return lines
