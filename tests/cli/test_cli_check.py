@@ -71,7 +71,7 @@ def test_a_provider_to_prewarm_that_is_none_is_a_problem(cli: Cli, home: Path) -
     (home / "waifu-llm.toml").write_text('[workers]\nprewarm = ["echo", "opnai"]\n')
     _, problems = checked(cli)
     (problem,) = (problem for problem in problems if "prewarm" in problem)
-    assert problem.startswith("workers.prewarm: there is no provider 'opnai'; there are: ")
+    assert problem.endswith("waifu-llm.toml, line 2: prewarm: there is no provider opnai; did you mean openai?")
 
 
 def test_a_problem_is_printed_as_one_line(cli: Cli, home: Path) -> None:

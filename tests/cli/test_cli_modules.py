@@ -268,6 +268,7 @@ def test_a_port_in_use_is_one_line_and_exit_code_1(serve: Serve) -> None:
     [
         (("--port", "99999"), "--port: 99999 is not a port"),
         (("--port", "http"), "--port: 'http' is not a port"),
+        (("--prewarm", "ehco"), "--prewarm: there is no provider ehco; did you mean echo?"),
         (("--log-level", "loud"), "--log-level: 'loud' is not debug, info, warning or error"),
         (("--host", "0.0.0.0"), "set a token first"),
         (("--tls-cert", "cert.pem"), "tls_cert and tls_key belong together"),

@@ -199,7 +199,7 @@ def test_a_file_that_is_no_toml_is_one_sentence_with_the_line(root: Path, file: 
     ("file", "sentence"),
     [
         ("[provider.opnai]\n", "FILE, line 1: there is no provider opnai; did you mean openai?"),
-        ("[provider.http]\n", "FILE, line 1: there is no provider http"),
+        ("[provider.http]\n", "FILE, line 1: http is a gateway, not a provider"),
         ("[gateway.htp]\n", "FILE, line 1: there is no gateway htp; did you mean http?"),
         (
             "[provider.openai]\nbase_ulr = ''",
@@ -224,6 +224,29 @@ def test_a_file_that_is_no_toml_is_one_sentence_with_the_line(root: Path, file: 
 )
 def test_with_a_catalog_providers_and_their_options_are_checked(root: Path, file: str, sentence: str) -> None:
     assert refusal(root, file, catalog=CATALOG) == sentence
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        (
+            {"file": "[workers]\nidle_s = 1\nprewarm = ['openai', 'opnai']"},
+            "FILE, line 3: prewarm: there is no provider opnai; did you mean openai?",
+        ),
+        (
+            {"environ": {"WAIFU_LLM_WORKERS_PREWARM": "openai,zzz"}},
+            "the variable WAIFU_LLM_WORKERS_PREWARM: there is no provider zzz",
+        ),
+        ({"flags": {("workers", "prewarm"): ["http"]}}, "--prewarm: http is a gateway, not a provider"),
+    ],
+)
+def test_who_is_prewarmed_must_be_a_provider(root: Path, given: dict[str, Any], sentence: str) -> None:
+    """A misspelt name was a line of the log alone, where that of a gateway, and in a section's title, is refused."""
+    assert refusal(root, **given, catalog=CATALOG) == sentence
+
+
+def test_a_broken_provider_may_be_prewarmed_since_it_is_told_when_that_fails(root: Path) -> None:
+    assert settle(root, "[workers]\nprewarm = ['broken']", catalog=CATALOG).workers.prewarm == ("broken",)
 
 
 def test_options_that_fit_their_manifests_are_taken(root: Path) -> None:

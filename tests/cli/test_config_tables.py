@@ -166,7 +166,7 @@ _FORM = "--set takes provider.NAME.KEY=VALUE or gateway.NAME.KEY=VALUE"
         ("server.port=1", f"server.port: there is no such option; {_FORM}"),
         ("gateway.port=1", f"gateway.port: there is no such option; did you mean gateway?; {_FORM}"),
         ("gateway.lolms.port=1", "gateway.lolms.port: there is no gateway lolms; did you mean lollms?"),
-        ("provider.lollms.port=1", "provider.lollms.port: there is no provider lollms"),
+        ("provider.lollms.port=1", "provider.lollms.port: lollms is a gateway, not a provider"),
         (
             "gateway.lollms.prot=1",
             "gateway.lollms.prot: [gateway.lollms] has no option prot; did you mean port?",

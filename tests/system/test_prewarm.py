@@ -98,16 +98,19 @@ async def test_a_key_of_this_server_is_used_to_load_it(
         assert len(upstream.exchanges) == 1
 
 
-async def test_what_cannot_be_prewarmed_keeps_nobody_from_being_served(installed: Callable[..., None]) -> None:
+async def test_what_cannot_be_prewarmed_keeps_nobody_from_being_served(
+    installed: Callable[..., None], home: Path
+) -> None:
+    """As a provider that was loaded last and is there no more."""
     installed("echo")
-    with served("--prewarm", "eccho", "--prewarm", "echo") as module:
+    (home / "last-provider").write_text("eccho\n", "utf-8")
+    with served("--prewarm", "echo", "--prewarm-last") as module:
         async with connect(module.url) as llm:
             await warm(llm)
             with pytest.raises(InvalidProvider):
                 await llm.load("eccho")
-            module.process.terminate()
-        assert module.process.stderr is not None
-        assert "eccho is not prewarmed: there is no provider 'eccho'" in module.process.stderr.read()
+        told = "eccho is not prewarmed: there is no provider 'eccho'"
+        await until(lambda: told in (home / "logs" / "waifu-llm.log").read_text("utf-8"), "it is told")
 
 
 async def test_unload_ends_it_and_the_end_of_the_module_leaves_nothing(installed: Callable[..., None]) -> None:
@@ -170,7 +173,7 @@ def test_a_command_with_a_module_of_its_own_prewarms_nothing(installed: Callable
     installed("echo")
     done = subprocess.run(
         [sys.executable, "-m", "waifu_llm.cli", "chat", "echo", "--prompt", "hello"],
-        env={**os.environ, "WAIFU_LLM_WORKERS_PREWARM": "nothing", "WAIFU_LLM_WORKERS_PREWARM_LAST": "1"},
+        env={**os.environ, "WAIFU_LLM_WORKERS_PREWARM": "openai", "WAIFU_LLM_WORKERS_PREWARM_LAST": "1"},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

@@ -10,7 +10,6 @@ from waifu_llm import __version__
 from waifu_llm.cli.context import Context
 from waifu_llm.cli.findings import Findings
 from waifu_llm.cli.gateway_inspection import look_at_gateways
-from waifu_llm.cli.names import provider_named
 from waifu_llm.cli.ports import bind_error, named, owner_of
 from waifu_llm.cli.text import size
 from waifu_llm.config import Settings, resolve
@@ -35,7 +34,6 @@ async def inspect(context: Context) -> Findings:
     _look_at_home(context, findings)
     known = _look_at_config(context, findings)
     settings = known or Settings()
-    _look_at_prewarmed(context, settings, findings)
     _look_at_keys(context, findings)
     async with Processes() as processes:
         await _look_at_uv(context, processes, findings)
@@ -86,14 +84,6 @@ def _look_at_config(context: Context, findings: Findings) -> Settings | None:
         if path is not None and not Path(path).is_file()
     )
     return resolved.settings
-
-
-def _look_at_prewarmed(context: Context, settings: Settings, findings: Findings) -> None:
-    for name in settings.workers.prewarm:
-        try:
-            provider_named(context.catalog, name, "and starts with --gateway")
-        except ModuleError as error:
-            findings.problems.append(f"workers.prewarm: {error.message}")
 
 
 def _look_at_keys(context: Context, findings: Findings) -> None:

@@ -1,6 +1,6 @@
 """What may stand in `[provider.NAME]` and `[gateway.NAME]`: their manifests say it. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -62,8 +62,17 @@ def check_name(kind: str, name: str, catalog: Catalog) -> str | None:
     """What is wrong with the name of a provider or gateway, or None; a broken one is not looked at further."""
     if catalog.has("worker" if kind == "provider" else "gateway", name) or catalog.is_broken(name):
         return None
+    if catalog.has("gateway" if kind == "provider" else "worker", name):
+        return f"{name} is a {'gateway' if kind == 'provider' else 'provider'}, not a {kind}"
     known = [manifest.name for manifest in (catalog.workers() if kind == "provider" else catalog.gateways())]
     return f"there is no {kind} {name}{nearest(name, known)}"
+
+
+def check_prewarmed(names: Iterable[str], catalog: Catalog | None) -> str | None:
+    """What is wrong with the first wrong one of the providers to prewarm, or None; it takes a catalog to know them."""
+    if catalog is None:
+        return None
+    return next(filter(None, (check_name("provider", name, catalog) for name in names)), None)
 
 
 def check_option(option: Option, value: object) -> str | None:

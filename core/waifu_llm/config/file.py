@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from waifu_llm.catalog import Catalog
 from waifu_llm.config.check import Problem, check_sections
-from waifu_llm.config.check_options import check_named_section
+from waifu_llm.config.check_options import check_named_section, check_prewarmed
 from waifu_llm.config.lines import line_of
 from waifu_llm.config.settings import NAMED_SECTIONS
 from waifu_llm.errors import UsageError
@@ -15,7 +15,7 @@ _SYNTAX_LINE: Final = re.compile(r"^(.*) \(at line (\d+), column \d+\)$", re.DOT
 
 
 def read_file(file: Path, catalog: Catalog | None) -> dict[str, dict[str, Any]]:
-    """Its sections; empty where there is none. With a catalog the tables of NAMES are checked too.
+    """Its sections; empty where there is none. With a catalog NAMES, their tables and who is prewarmed are checked too.
 
     Raises: UsageError.
     """
@@ -36,6 +36,8 @@ def read_file(file: Path, catalog: Catalog | None) -> dict[str, dict[str, Any]]:
     problem = check_sections(table) or next(
         filter(None, (check_named_section(table, n, catalog) for n in NAMED_SECTIONS)), None
     )
+    if problem is None and (wrong := check_prewarmed(table.get("workers", {}).get("prewarm", ()), catalog)) is not None:
+        problem = Problem(("workers", "prewarm"), f"prewarm: {wrong}")
     if problem is not None:
         raise UsageError(_sentence(file, text, problem))
     return table

@@ -8,6 +8,7 @@ import msgspec
 
 from waifu_llm.catalog import Catalog
 from waifu_llm.config.check import check_value
+from waifu_llm.config.check_options import check_prewarmed
 from waifu_llm.config.file import read_file
 from waifu_llm.config.settings import PATHS, SECTIONS, Settings
 from waifu_llm.config.tables import TableFlags, Tables, settle_tables
@@ -44,13 +45,18 @@ def resolve(
     """Settle everything once. `flags`: those that were given, by section and key, with relative paths as typed.
 
     With a catalog the tables of providers and gateways are checked against their manifests too, and their paths made
-    absolute; `table_flags` need one.
+    absolute, and who is prewarmed must be a provider; `table_flags` need one.
     Raises: UsageError, one sentence that names the file and the line, the variable or the flag.
     """
     sources = _Sources(read_file(home.config_file, catalog), read_variables(environ), flags or {})
     for (section, key), value in sources.flags.items():
         if (problem := check_value(section, key, value)) is not None:
             raise UsageError(f"--{_FLAGS.get((section, key), key).replace('_', '-')}: {problem}")
+    for where, given in (("--prewarm", sources.flags), ("the variable WAIFU_LLM_WORKERS_PREWARM", sources.environ)):
+        names = given.get(("workers", "prewarm"), ())
+        assert isinstance(names, tuple | list)
+        if (problem := check_prewarmed(names, catalog)) is not None:
+            raise UsageError(f"{where}: {problem}")
     sections: dict[str, Any] = {
         name: msgspec.convert(_merged(name, sources, home.root), struct) for name, struct in SECTIONS.items()
     }
