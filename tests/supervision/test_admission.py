@@ -158,6 +158,14 @@ def test_what_is_handed_over_takes_no_memory_though_it_keeps_its_place() -> None
     assert (admission.memory, admission.running) == (0, 0)
 
 
+def test_items_without_any_text_are_handed_over_one_by_one_too() -> None:
+    admission: Admission[str] = Admission(2, 9, 100)
+    for item in ("a0", "a1"):
+        assert admission.offer("a", item, 0) is Answer.START
+    assert [admission.leave("a", item) for item in ("a0", "a1")] == [None, None]
+    assert (admission.memory, admission.running) == (0, 0)
+
+
 def test_who_waits_with_little_text_pushes_back_who_waits_with_much() -> None:
     admission: Admission[str] = Admission(1, 99, 100)
     admission.offer("running", "r", 20)

@@ -1,6 +1,6 @@
 """Who may generate now and who waits: a bounded number of places, served to connections in turn. Pure."""
 
-from collections import Counter, OrderedDict, deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable
 from enum import Enum, auto
 from typing import Generic, TypeVar
@@ -28,10 +28,11 @@ class Admission(Generic[Item]):
         self._places = places
         self._queue_limit = queued
         self._memory_limit = memory
-        self._running: Counter[Hashable] = Counter()
+        # No `Counter`: what it does for a key that is missing, or goes, it does in Python.
+        self._running: dict[Hashable, int] = {}
         self._waiting: OrderedDict[Hashable, deque[Item]] = OrderedDict()
         self._sizes: dict[Item, int] = {}
-        self._memory: Counter[Hashable] = Counter()
+        self._memory: dict[Hashable, int] = {}
         self._used = 0
         self._queued = 0
         self._total = 0
@@ -76,7 +77,7 @@ class Admission(Generic[Item]):
         """
         have: Callable[[Hashable], int]
         if self._total + size > self._memory_limit:
-            have, wanted, sharers, limit = self._memory.__getitem__, size, len(self._memory), self._memory_limit
+            have, wanted, sharers, limit = self._holds, size, len(self._memory), self._memory_limit
         else:
             have, wanted, sharers, limit = self._waits, 1, len(self._waiting), self._queue_limit
         own = have(connection) + wanted
@@ -88,16 +89,23 @@ class Admission(Generic[Item]):
         self._gone(greedy, item)
         return item
 
+    def _holds(self, connection: Hashable) -> int:
+        return self._memory.get(connection, 0)
+
     def _waits(self, connection: Hashable) -> int:
         return len(self._waiting.get(connection, ()))
 
     def handed_over(self, connection: Hashable, item: Item) -> None:
         """Somebody else keeps the item's memory from now on. Safe to repeat."""
-        size = self._sizes.pop(item, 0)
+        size = self._sizes.pop(item, None)
+        if size is None:
+            return
         self._total -= size
-        self._memory[connection] -= size
-        if not self._memory[connection]:
-            del self._memory[connection]
+        left = self._holds(connection) - size
+        if left:
+            self._memory[connection] = left
+        else:
+            self._memory.pop(connection, None)
 
     def leave(self, connection: Hashable, item: Item) -> Item | None:
         """Give an item's place back; the item that takes it, which the caller starts, or None."""
@@ -106,7 +114,7 @@ class Admission(Generic[Item]):
         self._running[connection] -= 1
         if not self._running[connection]:
             del self._running[connection]
-        return self._next()
+        return self._next() if self._waiting else None
 
     def withdraw(self, connection: Hashable, item: Item) -> bool:
         """Take a waiting item out of the queue; False where it does not wait."""
@@ -126,20 +134,18 @@ class Admission(Generic[Item]):
 
     def _is_heavy(self, connection: Hashable, size: int) -> bool:
         """Whether there is no memory for it. What comes alone is always taken: a message has a limit of its own."""
-        own = self._memory[connection]
+        own = self._memory.get(connection, 0)
         most = self._memory_limit // 2
         return (own > 0 and own + size > most) or (self._total > 0 and self._total + size > self._memory_limit)
 
     def _weigh(self, connection: Hashable, item: Item, size: int) -> None:
         self._sizes[item] = size
-        self._memory[connection] += size
+        self._memory[connection] = self._memory.get(connection, 0) + size
         self._total += size
 
-    def _next(self) -> Item | None:
-        if not self._waiting:
-            return None
+    def _next(self) -> Item:
         half = max(1, self._places // 2)
-        modest = (connection for connection in self._waiting if self._running[connection] < half)
+        modest = (connection for connection in self._waiting if self._running.get(connection, 0) < half)
         connection = next(modest, next(iter(self._waiting)))
         queue = self._waiting[connection]
         item = queue.popleft()
@@ -153,4 +159,4 @@ class Admission(Generic[Item]):
 
     def _take(self, connection: Hashable) -> None:
         self._used += 1
-        self._running[connection] += 1
+        self._running[connection] = self._running.get(connection, 0) + 1

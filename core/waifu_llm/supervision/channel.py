@@ -103,9 +103,10 @@ class Channel(Generic[M]):
     def send(self, message: ToWorker | ToGateway) -> None:
         """Queue one message; never blocks. Raises: ChannelFull; framing.LineTooLong."""
         line = framing.encode(message)
-        if self.child.unsent > UNSENT_LIMIT:
+        child = self.child
+        if child.unsent > UNSENT_LIMIT:
             raise ChannelFull
-        self.child.write(line)
+        child.write(line)
 
     def output(self, data: bytes) -> None:
         """Bytes from the worker's wire."""
@@ -140,10 +141,7 @@ class Channel(Generic[M]):
             message = self._decode(line)
         except framing.DECODE_ERRORS as error:
             self._bad_line(line, error)
-        else:
-            self._hand_over(message)
-
-    def _hand_over(self, message: M) -> None:
+            return
         try:
             self._owner.received(message)
         except Exception:

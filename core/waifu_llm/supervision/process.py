@@ -89,6 +89,7 @@ class _Process(asyncio.SubprocessProtocol):
         self._gone = asyncio.Event()
         self._stopping = False
         self._transport: asyncio.SubprocessTransport | None = None
+        self._input: asyncio.WriteTransport | None = None
         self.pid = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -100,6 +101,9 @@ class _Process(asyncio.SubprocessProtocol):
             pipe = transport.get_pipe_transport(fd)
             if pipe is not None:  # none for the stderr of what draws on the user's terminal
                 setattr(pipe, "max_size", _READ_BYTES)  # noqa: B010 - it has no type
+        stdin = transport.get_pipe_transport(0)
+        assert stdin is None or isinstance(stdin, asyncio.WriteTransport)
+        self._input = stdin
         output = self._output()
         if output is not None:
             tell_at_once(output, self._events.output)
@@ -135,7 +139,7 @@ class _Process(asyncio.SubprocessProtocol):
         self._events.exited(returncode)
         if self._transport is not None:
             self._transport.close()
-            self._transport = None
+            self._transport = self._input = None
 
     def _pause_reading(self) -> None:
         for fd in (1, 2):
@@ -175,24 +179,16 @@ class _Process(asyncio.SubprocessProtocol):
 
     @property
     def unsent(self) -> int:
-        pipe = self._input()
-        return pipe.get_write_buffer_size() if pipe is not None else 0
+        return self._input.get_write_buffer_size() if self._input is not None else 0
 
     def write(self, data: bytes) -> None:
-        pipe = self._input()
-        if pipe is not None and not pipe.is_closing():
-            pipe.write(data)
-
-    def _input(self) -> asyncio.WriteTransport | None:
-        pipe = self._transport.get_pipe_transport(0) if self._transport is not None else None
-        assert pipe is None or isinstance(pipe, asyncio.WriteTransport)
-        return pipe
+        if self._input is not None and not self._input.is_closing():
+            self._input.write(data)
 
     async def stop(self) -> None:
         self._stopping = True
-        pipe = self._input()
-        if pipe is not None:
-            pipe.close() if not self.unsent else pipe.abort()
+        if self._input is not None:
+            self._input.close() if not self.unsent else self._input.abort()
         if await self._wait():
             return
         _log.warning("process %d did not leave at the end of its input: terminating it", self.pid)
