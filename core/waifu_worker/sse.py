@@ -13,6 +13,9 @@ Event: TypeAlias = tuple[bytes, bytes]
 
 MAX_EVENT_BYTES: Final = 4 * 1024 * 1024
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
+# Numbers: to find bytes in bytes, `in` first makes an error of them, since they are no number.
+_CR: Final = ord("\r")
+_LF: Final = ord("\n")
 
 
 class EventTooLong(Exception):
@@ -44,7 +47,7 @@ class EventSplitter:
 
         Raises: EventTooLong, after which the splitter must not be used again.
         """
-        if self._after_cr or b"\r" in data:
+        if self._after_cr or _CR in data:
             data = self._with_lf_only(data)
         whole, ended, rest = (self._newline + data).rpartition(b"\n\n")
         if ended and self._parts:
@@ -55,7 +58,7 @@ class EventSplitter:
             # Nearly always every event is one line of data: then nothing has to look at each of them.
             events = whole.split(b"\n\ndata: ")
             events[0] = events[0][6:]
-            if b"\n" not in b"".join(events):
+            if _LF not in b"".join(events):
                 return Events(events)
         return _events(whole.split(b"\n\n"))
 
