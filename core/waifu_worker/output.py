@@ -12,6 +12,7 @@ from waifu_worker.framing import encode
 from waifu_worker.wire import Beat, FromGateway, FromWorker
 
 _BEAT: Final = encode(Beat())
+_NOTHING: Final = b""
 # In seconds. A write, and the wake-up of the core for it, cost about as much as they would hurry a line that comes
 # this soon after the last write: such lines wait for the end of the loop's turn, and leave together.
 _SOON_S: Final = 0.0002
@@ -37,7 +38,7 @@ class Output:
         self._scheduled = False
         # What was handed to the pipe, shared with the thread that beats: guarded by the lock.
         self._lock = threading.Lock()
-        self._unsent = memoryview(b"")
+        self._unsent: bytes | memoryview = _NOTHING
         self._room = asyncio.Event()
         self._room.set()
         self.congested = False
@@ -70,8 +71,7 @@ class Output:
         with self._lock:
             if self._unsent:
                 return
-            self._unsent = memoryview(_BEAT)
-            self._push()
+            self._push(_BEAT)
             blocked = bool(self._unsent)
         if blocked:
             self._loop.call_soon_threadsafe(self._advance)
@@ -84,11 +84,11 @@ class Output:
         """Hand the pipe what it takes, and have the loop tell when it takes the rest."""
         with self._lock:
             if self._unsent:
-                self._push()
+                self._push(self._unsent)
             if self._fresh and not self._unsent:
-                self._unsent = memoryview(b"".join(self._fresh))
+                lines = b"".join(self._fresh)
                 self._fresh.clear()
-                self._push()
+                self._push(lines)
                 self._last = self._clock()
             full = bool(self._unsent)
         if full == self.congested:
@@ -101,12 +101,15 @@ class Output:
             self._loop.remove_writer(self._sink)
             self._room.set()
 
-    def _push(self) -> None:
+    def _push(self, data: bytes | memoryview) -> None:
+        """Write as much as the pipe takes; what it does not is `_unsent`."""
         try:
-            while self._unsent:
-                self._unsent = self._unsent[os.write(self._sink, self._unsent) :]
+            while (sent := os.write(self._sink, data)) < len(data):
+                data = memoryview(data)[sent:]
+            data = _NOTHING
         except BlockingIOError:
             pass
         except OSError:
-            self._unsent = memoryview(b"")
+            data = _NOTHING
             self._gone()
+        self._unsent = data
