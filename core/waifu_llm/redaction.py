@@ -18,6 +18,8 @@ _TELLING: Final = 16
 _SHORTEST_FOUND: Final = 8
 _NAMES: Final = re.compile(r"(?i)(?:^|_)(?:KEY|TOKEN|SECRET|PASSWORD)$")
 _USER: Final = re.compile(r"://(?:[^/\s:]*:)?([^/\s]+)@")
+# One with a slash that was not escaped. What begins with a number up to it is a port, and an @ behind is the path's.
+_WITH_SLASH: Final = re.compile(r"://[^/\s:@\[]*:(?!\d*/)(\S+)@")
 
 
 class Redactor:
@@ -98,6 +100,6 @@ def secrets_of(environ: Mapping[str, str], urls: Iterable[str | None] = ()) -> I
     """Passwords in URLs, which may stand in variables too, and what variables that are named so hold."""
     found = [value for name, value in environ.items() if _NAMES.search(name)]
     for url in (*urls, *environ.values()):
-        for password in _USER.findall(url or ""):
+        for password in (*_USER.findall(url or ""), *_WITH_SLASH.findall(url or "")):
             found += {password, unquote(password)}
     return (secret for secret in found if len(secret) >= _SHORTEST_FOUND)

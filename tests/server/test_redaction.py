@@ -236,3 +236,26 @@ def test_the_users_own_secrets_are_found_in_variables_and_addresses() -> None:
     redactor = Redactor()
     redactor.add_found(environ, ("https://me:wheel-secret@host/wheels",))
     assert redactor.scrub("index-password wheel-secret short") == f"{MASK} {MASK} short"
+
+
+def test_a_password_with_a_slash_that_was_not_escaped_is_one_too() -> None:
+    """It was unknown, and whoever told the address told it."""
+    environ = {"ALL_PROXY": "http://me:pass/word-of-mine@proxy:8080"}
+    assert set(secrets_of(environ)) == {"pass/word-of-mine"}
+    redactor = Redactor()
+    redactor.add_found(environ)
+    told = "http://me:pass/word-of-mine@proxy:8080"
+    assert redactor.scrub(f"{told} cannot be reached") == f"http://me:{MASK}@proxy:8080 cannot be reached"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://host/simple/package@1.0.0",
+        "https://host:8443/simple/package@1.0.0",
+        "https://[::1]:8443/simple/package@1.0.0",
+        "http://host:8080/simple http://other@x",
+    ],
+)
+def test_an_at_sign_in_a_path_makes_no_password_of_what_stands_before(url: str) -> None:
+    assert list(secrets_of({"UV_INDEX_URL": url})) == []
