@@ -4,7 +4,7 @@ Replies are structs that the module encodes and a client decodes; a client ignor
 Requests are read by the module's own `read_request`, so that a wrong field can be answered in kind.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from typing import Annotated, Final, Literal, TypeAlias
 
@@ -369,9 +369,8 @@ _CHUNK_HEAD: Final = _encoder.encode(GenerateStreamChunk(unique_request_id=0, ch
 _reply_decoder: Final[msgspec.json.Decoder[AnyReply]] = msgspec.json.Decoder(AnyReply)
 
 
-def encode_reply(reply: AnyReply) -> bytes:
-    """One reply as UTF-8 JSON."""
-    return _encoder.encode(reply)
+encode_reply: Final[Callable[[AnyReply], bytes]] = _encoder.encode
+"""One reply as UTF-8 JSON."""
 
 
 def encode_chunks(request_id: RequestId, texts: Sequence[str]) -> list[bytes]:

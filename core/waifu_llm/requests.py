@@ -109,7 +109,7 @@ def _is_plain(request: Generate) -> bool:
         and (request.prompt is None) == bool(request.messages)
         and "" not in (request.prompt, request.provider, params.model_id, params.character_name)
         and not (params.stop_tokens and "" in params.stop_tokens)
-        and all(message.name != "" for message in request.messages)
+        and "" not in [message.name for message in request.messages]
     )
 
 

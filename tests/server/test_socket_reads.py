@@ -16,13 +16,13 @@ from waifu_llm.server.connection import Connection
 
 async def test_a_large_message_is_read_in_parts_and_understood(monkeypatch: pytest.MonkeyPatch) -> None:
     parts: list[int] = []
-    received = Arriving.data_received
+    updated = Arriving.buffer_updated
 
-    def watched(self: Arriving, data: bytes) -> None:
-        parts.append(len(data))
-        received(self, data)
+    def watched(self: Arriving, nbytes: int) -> None:
+        parts.append(nbytes)
+        updated(self, nbytes)
 
-    monkeypatch.setattr(Arriving, "data_received", watched)
+    monkeypatch.setattr(Arriving, "buffer_updated", watched)
     async with serving() as running, connected(running.url) as peer:
         await peer.say("get_providers", pad="x" * 1_000_000)
         await peer.hear_types("get_providers_done")

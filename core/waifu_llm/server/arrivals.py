@@ -99,17 +99,13 @@ class Arriving(ServerConnection, asyncio.BufferedProtocol):
         return self._arrivals.buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        """So much of it is read."""
-        self.data_received(bytes(self._arrivals.buffer[:nbytes]))
-
-    def data_received(self, data: bytes) -> None:
-        """Its words so far are counted, those of its messages not."""
+        """So much of it is read: of a request all is counted, of messages nothing."""
         if self.request is None:
-            self._heard += len(data)
+            self._heard += nbytes
             if self._heard > MOST_HEADER_BYTES:
                 self.turn_away(431, "Request Header Fields Too Large", "The headers are too large.")
                 return
-        super().data_received(data)
+        self.data_received(bytes(self._arrivals.buffer[:nbytes]))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """It is gone."""

@@ -16,6 +16,7 @@ from waifu_client.protocol import ErrorCode, GetStatsDone, ProviderDetails, Requ
 from waifu_llm.config import LimitSettings
 from waifu_llm.errors import Failure, ModuleError, Reason, failure_of
 from waifu_llm.server.content import logged
+from waifu_llm.server.timers import Timers
 from waifu_llm.server.writer import Writer
 from waifu_llm.session import Session
 from waifu_llm.session.effects import (
@@ -66,6 +67,10 @@ class Owner(Protocol):
         """Who counts."""
 
     @property
+    def timers(self) -> Timers[LoadTicket | GenerationTicket]:
+        """Who calls where a request's time is over."""
+
+    @property
     def log_content(self) -> bool:
         """Whether prompts and answers may be in the log."""
 
@@ -98,23 +103,31 @@ class _Sink:
         self._ticket = ticket
 
     def chunks(self, texts: Sequence[str]) -> None:
+        connection, ticket = self._connection, self._ticket
+        was_done = ticket.done
         try:
-            self._connection.chunks(self._ticket, texts)
+            effects = connection.session.chunks(ticket, texts)
+            if not ticket.done:
+                connection.perform(effects)
+            elif not was_done:
+                # Not from inside the pool, which is told to cancel.
+                asyncio.get_running_loop().call_soon(connection.perform, effects)
         except Exception as error:
-            self._connection.generation_broke(self._ticket, error)
+            connection.generation_broke(ticket, error)
 
     def ended(self, ending: Ending) -> None:
+        connection, ticket = self._connection, self._ticket
         try:
-            self._connection.generation_ended(self._ticket, ending)
+            connection.perform(connection.session.generation_ended(ticket, ending))
         except Exception as error:
-            self._connection.generation_broke(self._ticket, error)
+            connection.generation_broke(ticket, error)
 
 
 class Connection:
     """A client's connection; `run` is its whole life."""
 
     __slots__ = (
-        "_generations", "_limits", "_loop", "_owner", "_socket", "_tasks", "_timers", "_writer", "of_gateway",
+        "_generations", "_limits", "_loop", "_owner", "_socket", "_tasks", "_writer", "of_gateway",
         "session",
     )  # fmt: skip
 
@@ -128,7 +141,6 @@ class Connection:
         self._limits = limits
         self._loop = asyncio.get_running_loop()
         self._writer = Writer(socket, limits, owner.pool.afterwards, self._client_gone)
-        self._timers: dict[Ticket, asyncio.TimerHandle] = {}
         self._generations: dict[Ticket, Generation] = {}
         self._tasks: dict[Ticket, asyncio.Task[None]] = {}
 
@@ -179,74 +191,33 @@ class Connection:
     def perform(self, effects: list[Effect]) -> None:
         """Carry out a session's effects, in their order."""
         for effect in effects:
-            match effect:
-                case SendText(ticket, texts):
-                    self._writer.put_chunks(ticket, ticket.request_id, texts)
-                case Send(reply):
-                    self._writer.put(reply)
-                case SetTimer(ticket, at):
-                    self._timers[ticket] = self._loop.call_at(at, self._timer_expired, ticket)
-                case Finished():
-                    self._finished(effect)
-                case StopModule():
-                    self._owner.request_stop()
-                case Disconnect(code, reason):
-                    self.end(code, reason)
-                case InterruptEverybody(request_id):
-                    self._owner.interrupt_everybody(self, request_id)
-                case _:
-                    self._begin(effect)
-
-    def chunks(self, ticket: GenerationTicket, texts: Sequence[str]) -> None:
-        """The pool has text for one of this connection's generations."""
-        was_done = ticket.done
-        effects = self.session.chunks(ticket, texts)
-        if not ticket.done:
-            self.perform(effects)
-        elif not was_done:
-            # Not from inside the pool, which is told to cancel.
-            self._loop.call_soon(self.perform, effects)
-
-    def generation_ended(self, ticket: GenerationTicket, ending: Ending) -> None:
-        """The pool ended one of this connection's generations."""
-        self._generations.pop(ticket, None)
-        self.perform(self.session.generation_ended(ticket, ending))
-
-    def generation_broke(self, ticket: GenerationTicket, error: Exception) -> None:
-        """A bug of ours met a generation: it ends here, and at the pool."""
-        failure = _failure(error)
-        self._loop.call_soon(lambda: self.perform(self.session.broken(ticket, failure)))
-
-    # Reading.
-
-    def _receive(self, data: str | bytes) -> None:
-        if self._is_too_big(data):
-            self._refuse_size()
-        else:
-            self.perform(self.session.receive(data))
-
-    def _is_too_big(self, data: str | bytes) -> bool:
-        limit = self._limits.message_bytes
-        if isinstance(data, str) and not data.isascii() and limit < len(data) * 4:
-            return len(data.encode()) > limit
-        return len(data) > limit
-
-    def _refuse_size(self) -> None:
-        """Between once and twice the limit there is still an answer; above, the library closes by itself."""
-        text = f"a message may have {self._limits.message_bytes} bytes; send less, or raise limits.message_bytes"
-        self.perform(self.session.cannot_answer("", Failure(ErrorCode.UNEXPECTED, text)))
-        self.perform(self.session.closing())
-        self.end(_TOO_BIG, "message too big")
-
-    # Work.
-
-    def _begin(
-        self, effect: StartLoad | StartGeneration | ReadModels | StartUnload | ReadProviders | ReadStats
-    ) -> None:
-        match effect:
-            case StartGeneration():
+            # What every generation has goes by its exact type: `match` would ask one class after the other, each by a call.
+            if type(effect) is SendText:
+                self._writer.put_chunks(effect.ticket, effect.ticket.request_id, effect.texts)
+            elif type(effect) is Send:
+                self._writer.put(effect.reply)
+            elif type(effect) is Finished:
+                self._finished(effect)
+            elif type(effect) is SetTimer:
+                self._owner.timers.set(effect.ticket, effect.at, self._timer_expired)
+            elif type(effect) is StartGeneration:
                 # Before the acknowledgement is written: the worker has its job while that is done.
                 self._generate(effect)
+            else:
+                self._perform_rare(effect)
+
+    def _perform_rare(
+        self,
+        effect: StartLoad
+        | ReadModels
+        | StartUnload
+        | ReadProviders
+        | ReadStats
+        | InterruptEverybody
+        | StopModule
+        | Disconnect,
+    ) -> None:
+        match effect:
             case StartLoad(ticket):
                 self._run_task(ticket, self._load(effect))
             case ReadModels(ticket):
@@ -257,8 +228,37 @@ class Connection:
                 self._answer_now(request_id, lambda: self.session.providers_read(request_id, self._owner.providers()))
             case ReadStats(request_id):
                 self._answer_now(request_id, lambda: [Send(self._owner.stats_for(request_id))])
+            case InterruptEverybody(request_id):
+                self._owner.interrupt_everybody(self, request_id)
+            case StopModule():
+                self._owner.request_stop()
+            case Disconnect(code, reason):
+                self.end(code, reason)
             case _:
                 assert_never(effect)
+
+    def generation_broke(self, ticket: GenerationTicket, error: Exception) -> None:
+        """A bug of ours met a generation: it ends here, and at the pool."""
+        failure = _failure(error)
+        self._loop.call_soon(lambda: self.perform(self.session.broken(ticket, failure)))
+
+    # Reading.
+
+    def _receive(self, data: str | bytes) -> None:
+        # A character has four bytes at most.
+        if len(data) * 4 > self._limits.message_bytes and _size(data) > self._limits.message_bytes:
+            self._refuse_size()
+        else:
+            self.perform(self.session.receive(data))
+
+    def _refuse_size(self) -> None:
+        """Between once and twice the limit there is still an answer; above, the library closes by itself."""
+        text = f"a message may have {self._limits.message_bytes} bytes; send less, or raise limits.message_bytes"
+        self.perform(self.session.cannot_answer("", Failure(ErrorCode.UNEXPECTED, text)))
+        self.perform(self.session.closing())
+        self.end(_TOO_BIG, "message too big")
+
+    # Work.
 
     def _generate(self, effect: StartGeneration) -> None:
         ticket = effect.ticket
@@ -328,14 +328,11 @@ class Connection:
         self.perform(effects)
 
     def _timer_expired(self, ticket: LoadTicket | GenerationTicket) -> None:
-        del self._timers[ticket]
         self.perform(self.session.timer_expired(ticket))
 
     def _finished(self, effect: Finished) -> None:
         ticket = effect.ticket
-        timer = self._timers.pop(ticket, None)
-        if timer is not None:
-            timer.cancel()
+        self._owner.timers.drop(ticket)
         if isinstance(ticket, GenerationTicket):
             self._owner.statistics.finished(
                 ticket.provider, effect.code, ticket.chunks, ticket.first_chunk_s, ticket.total_s
@@ -345,6 +342,10 @@ class Connection:
             self._owner.pool.cancel(generation)
         if effect.cancel and task is not None:
             task.cancel()
+
+
+def _size(data: str | bytes) -> int:
+    return len(data) if isinstance(data, bytes) or data.isascii() else len(data.encode())
 
 
 def _failure(error: Exception) -> Failure:

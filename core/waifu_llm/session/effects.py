@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from io import StringIO
-from typing import TypeAlias
+from typing import TypeAlias, final
 
 import msgspec
 
@@ -56,12 +56,14 @@ class UnloadTicket(Ticket, eq=False):
     """Workers that are being stopped."""
 
 
+@final
 class Send(msgspec.Struct, frozen=True):
     """A reply is due."""
 
     reply: AnyReply
 
 
+@final
 class SendText(msgspec.Struct, frozen=True):
     """Pieces of a stream's text are due, a message each."""
 
@@ -69,6 +71,7 @@ class SendText(msgspec.Struct, frozen=True):
     texts: Sequence[str]
 
 
+@final
 class SetTimer(msgspec.Struct, frozen=True):
     """Call `timer_expired` at that time of the clock, unless the ticket is finished before."""
 
@@ -83,6 +86,7 @@ class StartLoad(msgspec.Struct, frozen=True):
     fields: LoadFields
 
 
+@final
 class StartGeneration(msgspec.Struct, frozen=True):
     """Answered by `chunks`, then `generation_ended` (`failed` where the pool does not take it)."""
 
@@ -122,6 +126,7 @@ class InterruptEverybody(msgspec.Struct, frozen=True):
     request_id: RequestId
 
 
+@final
 class Finished(msgspec.Struct, frozen=True):
     """The request is over and its timer off; with `cancel` its work ends as well, and nobody hears of it again."""
 

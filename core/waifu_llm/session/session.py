@@ -38,7 +38,7 @@ from waifu_llm.session.effects import (
     UnloadTicket,
 )
 from waifu_llm.session.replies import Replies
-from waifu_llm.session.work import job_of
+from waifu_llm.session.work import job_of, seconds_of
 from waifu_llm.supervision.jobs import Ending, Loaded, LoadFields, LoadProgress, ModelList
 
 # Loads, unloads and model lists that one connection may have under way: each costs a task.
@@ -158,7 +158,7 @@ class Session:
             self._clock(),
             order=self._load_count,
             progress=request.progress,
-            timeout_s=_seconds(request.timeout_ms),
+            timeout_s=seconds_of(request.timeout_ms),
         )
         fields = LoadFields(request.provider, request.api_key, request.preload_model_id, request.fields)
         ack = Send(protocol.LoadAck(unique_request_id=ticket.request_id, provider=request.provider))
@@ -177,7 +177,7 @@ class Session:
                 raise _too_many(self._limits.requests)
         except ModuleError as error:
             return [ack, Send(self._replies.generation_failed(request_id, request.stream, error.failure()))]
-        timeout_s = _seconds(request.params.timeout_ms)
+        timeout_s = seconds_of(request.params.timeout_ms)
         text = None if request.stream else StringIO()
         ticket = GenerationTicket(request_id, loaded.provider, now, timeout_s=timeout_s, last_text=now, text=text)
         self._running[request_id] = ticket
@@ -396,7 +396,3 @@ class Session:
 def _too_many(most: int) -> Busy:
     """What a client is told that asks for one more."""
     return Busy(f"this connection already has {most} requests under way; wait for some to end")
-
-
-def _seconds(milliseconds: int | None) -> float | None:
-    return milliseconds / 1000 if milliseconds else None
