@@ -191,7 +191,7 @@ class Connection:
     def perform(self, effects: list[Effect]) -> None:
         """Carry out a session's effects, in their order."""
         for effect in effects:
-            # What every generation has goes by its exact type: `match` would ask one class after the other, each by a call.
+            # What every generation has goes by its exact type: `match` would call one class after the other to ask it.
             if type(effect) is SendText:
                 self._writer.put_chunks(effect.ticket, effect.ticket.request_id, effect.texts)
             elif type(effect) is Send:
