@@ -38,6 +38,12 @@ def _another_watches(processes: Processes, first: int) -> bool:
     return processes._guard.pid not in (None, first)
 
 
+async def test_no_task_lives_as_long_as_it_watches(processes: Processes) -> None:
+    await processes.run(python("pass"), env=ENV)
+    assert processes._guard.pid is not None
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
 async def test_a_guardian_that_died_is_replaced_before_the_next_start(
     processes: Processes, monkeypatch: pytest.MonkeyPatch
 ) -> None:

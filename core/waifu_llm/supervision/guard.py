@@ -5,6 +5,7 @@ import contextlib
 import logging
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -15,6 +16,7 @@ _log = logging.getLogger(__name__)
 GREETING_S: Final = 10.0
 _END_S: Final = 2.0
 _PAUSE_S: Final = 0.1
+_LINE_BYTES: Final = 1024
 
 
 class Guard:
@@ -24,7 +26,8 @@ class Guard:
         self._marker = marker
         self._process: asyncio.subprocess.Process | None = None
         self._starting: asyncio.Task[None] | None = None
-        self._replacing: asyncio.Task[None] | None = None
+        self._replacing: asyncio.TimerHandle | None = None
+        self._closed = False
 
     @property
     def pid(self) -> int | None:
@@ -53,9 +56,13 @@ class Guard:
         self._starting = None
         if not task.cancelled():
             task.exception()  # seen: everybody who waited for it may have left
+            if self._process is not None and self.pid is None:
+                self._begin_soon()
 
     async def _start(self) -> None:
-        process = await asyncio.create_subprocess_exec(
+        loop = asyncio.get_running_loop()
+        transport, protocol = await loop.subprocess_exec(
+            lambda: _Streams(self._ended),
             sys.executable,
             "-I",
             "-S",
@@ -66,6 +73,7 @@ class Guard:
             env={"PATH": os.defpath},
             start_new_session=True,
         )
+        process = asyncio.subprocess.Process(transport, protocol, loop)
         assert process.stdin is not None and process.stdout is not None
         try:
             process.stdin.write(self._marker.encode() + b"\n")
@@ -77,29 +85,42 @@ class Guard:
                 raise OSError(f"{sys.executable} does not start the guardian of this run's processes") from error
             raise
         self._process = process
-        if self._replacing is None:
-            self._replacing = asyncio.get_running_loop().create_task(self._replace())
 
-    async def _replace(self) -> None:
+    def _ended(self) -> None:
         """Have another one watch where it was killed: children that run already would outlive a core that is, too."""
-        while self._process is not None:
-            code = await self._process.wait()
-            _log.warning("the guardian of this run's processes ended (%d): starting another one", code)
-            while self.pid is None:
-                await asyncio.sleep(_PAUSE_S)
-                with contextlib.suppress(OSError):
-                    await self.watching()
+        process = self._process
+        if process is not None and process.returncode is not None and self._starting is None and not self._closed:
+            _log.warning("the guardian of this run's processes ended (%d): starting another one", process.returncode)
+            self._begin_soon()
+
+    def _begin_soon(self) -> None:
+        if not self._closed:
+            self._replacing = asyncio.get_running_loop().call_later(_PAUSE_S, self.begin)
 
     async def close(self) -> None:
         """Let it clean up and end, `guardian.LIMIT_S` and a moment at most."""
-        for task in (self._replacing, self._starting):
-            if task is not None:
-                task.cancel()
-                await asyncio.wait({task})
+        self._closed = True
+        if self._replacing is not None:
+            self._replacing.cancel()
+        if self._starting is not None:
+            self._starting.cancel()
+            await asyncio.wait({self._starting})
         if self._process is not None:
             assert self._process.stdin is not None
             self._process.stdin.close()
             await _ended(self._process, guardian.LIMIT_S + _END_S)
+
+
+class _Streams(asyncio.subprocess.SubprocessStreamProtocol):
+    """A process's pipes as streams, which says when it has ended: no task lives as long as it does."""
+
+    def __init__(self, ended: Callable[[], None]) -> None:
+        super().__init__(_LINE_BYTES, asyncio.get_running_loop())
+        self._on_end = ended
+
+    def process_exited(self) -> None:
+        super().process_exited()
+        self._on_end()
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
