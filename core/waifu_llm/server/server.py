@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import http
 import logging
+import time
 from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -84,8 +85,9 @@ class Server:
         # One of each for all connections.
         self._clock = self._loop.time
         self._shared = _nothing_shared if self._doors.isolated else lambda: pool.last_loaded
-        self._providers = Kept(pool.providers, self._clock)
-        self._survey = Kept(lambda: (pool.workers(), pool.environments()), self._clock)
+        self._providers = Kept(pool.providers, self._clock, self._clock)
+        self._workers = Kept(pool.workers, self._clock, time.thread_time)
+        self._environments = Kept(pool.environments, self._clock, self._clock)
         self._servers: list[SocketServer] = []
         self._connections: set[Connection] = set()
         self._clients = 0
@@ -191,13 +193,12 @@ class Server:
 
     def stats_for(self, request_id: RequestId) -> GetStatsDone:
         """What runs and how it fares."""
-        workers, environments = self._survey.get()
         return GetStatsDone(
             unique_request_id=request_id,
             is_error=False,
             error=ErrorCode.SUCCESS,
-            workers=workers,
-            environments=environments,
+            workers=self._workers.get(),
+            environments=self._environments.get(),
             connections=len(self._connections),
             counters=self.statistics.counters(),
         )

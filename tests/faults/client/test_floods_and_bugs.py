@@ -31,12 +31,26 @@ def test_r17_what_costs_time_is_read_again_only_after_a_few_times_that_time() ->
         reads.append(now[0])
         return len(reads)
 
-    kept = Kept(read, lambda: now[0])
+    kept = Kept(read, lambda: now[0], lambda: now[0])
     assert [kept.get() for _ in range(1000)] == [1] * 1000
     now[0] += 0.19
     assert kept.get() == 1
     now[0] += 0.02
     assert kept.get() == 2
+
+
+def test_r17_what_other_programs_do_while_it_is_read_does_not_make_an_answer_stale() -> None:
+    now, cpu = [100.0], [1.0]
+
+    def read() -> float:
+        now[0] += 5.0
+        cpu[0] += 0.01
+        return now[0]
+
+    kept = Kept(read, lambda: now[0], lambda: cpu[0])
+    assert kept.get() == 105.0
+    now[0] += 0.05
+    assert kept.get() == 110.05
 
 
 def test_r17_what_could_not_be_read_is_tried_again() -> None:
@@ -48,7 +62,7 @@ def test_r17_what_could_not_be_read_is_tried_again() -> None:
             raise answer
         return str(answer)
 
-    kept = Kept(read, lambda: 0.0)
+    kept = Kept(read, lambda: 0.0, lambda: 0.0)
     with pytest.raises(OSError, match="not now"):
         kept.get()
     assert kept.get() == "well"
