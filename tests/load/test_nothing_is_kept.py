@@ -28,6 +28,8 @@ _REQUESTS: Final = 200
 _BY_THE_WAY: Final = _REQUESTS // 2
 _TEXTS: Final = tuple(f"piece {number} of a text" for number in range(3))
 _LINES: Final = 5
+# A request's deadline, later than this test's end: nothing of it waits for that.
+_DEADLINE_MS: Final = 24 * 60 * 60 * 1000
 # After it nobody looks any more whether a request has ended that was to be cancelled; on the test's clock.
 _UNTIL_LATE_S: Final = 10.0
 
@@ -98,7 +100,7 @@ async def test_the_core_keeps_nothing_of_a_request(
     process = await module.loaded(client)
 
     async def request(number: int) -> None:
-        id_ = await module.generating(client, process, f"r{number}", stream=stream, timeout_ms=60_000)
+        id_ = await module.generating(client, process, f"r{number}", stream=stream, timeout_ms=_DEADLINE_MS)
         await life(client, process, id_)
         async with bounded():
             while not client.ends(f"r{number}"):

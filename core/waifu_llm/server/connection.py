@@ -16,7 +16,6 @@ from waifu_client.protocol import ErrorCode, GetStatsDone, ProviderDetails, Requ
 from waifu_llm.config import LimitSettings
 from waifu_llm.errors import Failure, ModuleError, Reason, failure_of
 from waifu_llm.server.content import logged
-from waifu_llm.server.timers import Timers
 from waifu_llm.server.writer import Writer
 from waifu_llm.session import Session
 from waifu_llm.session.effects import (
@@ -65,10 +64,6 @@ class Owner(Protocol):
     @property
     def statistics(self) -> Statistics:
         """Who counts."""
-
-    @property
-    def timers(self) -> Timers[LoadTicket | GenerationTicket]:
-        """Who calls where a request's time is over."""
 
     @property
     def log_content(self) -> bool:
@@ -127,7 +122,7 @@ class Connection:
     """A client's connection; `run` is its whole life."""
 
     __slots__ = (
-        "_generations", "_limits", "_loop", "_owner", "_socket", "_tasks", "_writer", "of_gateway",
+        "_generations", "_limits", "_loop", "_owner", "_socket", "_tasks", "_timers", "_writer", "of_gateway",
         "session",
     )  # fmt: skip
 
@@ -141,6 +136,7 @@ class Connection:
         self._limits = limits
         self._loop = asyncio.get_running_loop()
         self._writer = Writer(socket, limits, owner.pool.afterwards, self._client_gone)
+        self._timers: dict[Ticket, asyncio.TimerHandle] = {}
         self._generations: dict[Ticket, Generation] = {}
         self._tasks: dict[Ticket, asyncio.Task[None]] = {}
 
@@ -199,7 +195,7 @@ class Connection:
             elif type(effect) is Finished:
                 self._finished(effect)
             elif type(effect) is SetTimer:
-                self._owner.timers.set(effect.ticket, effect.at, self._timer_expired)
+                self._timers[effect.ticket] = self._loop.call_at(effect.at, self._timer_expired, effect.ticket)
             elif type(effect) is StartGeneration:
                 # Before the acknowledgement is written: the worker has its job while that is done.
                 self._generate(effect)
@@ -328,11 +324,14 @@ class Connection:
         self.perform(effects)
 
     def _timer_expired(self, ticket: LoadTicket | GenerationTicket) -> None:
+        del self._timers[ticket]
         self.perform(self.session.timer_expired(ticket))
 
     def _finished(self, effect: Finished) -> None:
         ticket = effect.ticket
-        self._owner.timers.drop(ticket)
+        timer = self._timers.pop(ticket, None)
+        if timer is not None:
+            timer.cancel()
         if isinstance(ticket, GenerationTicket):
             self._owner.statistics.finished(
                 ticket.provider, effect.code, ticket.chunks, ticket.first_chunk_s, ticket.total_s

@@ -22,9 +22,8 @@ from waifu_llm.server.arrivals import Arrivals, Arriving, Room, forget_handshake
 from waifu_llm.server.connection import Connection
 from waifu_llm.server.kept import Kept
 from waifu_llm.server.listening import Bind, deepen, listen, tls
-from waifu_llm.server.timers import Timers
 from waifu_llm.server.writer import CLOSE_S
-from waifu_llm.session import Effect, GenerationTicket, LoadTicket, Session
+from waifu_llm.session import Effect, Session
 from waifu_llm.stats import Statistics
 from waifu_llm.supervision.jobs import Loaded, PoolInterface
 from waifu_worker.doors import Denied
@@ -71,7 +70,6 @@ class Server:
         self.pool = pool
         self.statistics = statistics
         self.log_content = settings.log.content
-        self.timers: Timers[LoadTicket | GenerationTicket] = Timers()
         self.stop_requested = asyncio.Event()
         self.gateway_url: str | None = None
         self._settings = settings
@@ -161,7 +159,6 @@ class Server:
                     await self._empty.wait()
         for connection in self._connections:
             connection.cut()
-        self.timers.close()
         # Sockets that never said who they are may keep a server from closing; nothing of them is of any worth.
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_CUT_S):
