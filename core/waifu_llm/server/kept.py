@@ -13,8 +13,8 @@ class Kept(Generic[T]):
     """What `read` gives, kept for a few times as long as the reading took.
 
     Both clocks are in seconds. `taken` measures the reading: where that waits for nothing, the thread's CPU time is
-    better, since it does not count what other programs do meanwhile;
-    Windows counts it in steps of 16 ms, which is right on average.
+    better, since it does not count what other programs do meanwhile. Windows counts it in steps of 16 ms, which is
+    right on average.
     """
 
     def __init__(self, read: Callable[[], T], clock: Callable[[], float], taken: Callable[[], float]) -> None:
