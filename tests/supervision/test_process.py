@@ -54,6 +54,31 @@ async def test_what_a_child_wrote_is_heard_in_its_order_however_it_ends(processe
     assert bytes(events.out) == said
 
 
+async def test_what_a_child_says_is_told_in_the_turn_of_the_loop_that_reads_it(
+    processes: Processes, tmp_path: Path
+) -> None:
+    said, events = tmp_path / "said", Events()
+    program = f"""
+        import os
+        os.write(1, b"up\\n")
+        os.read(0, 1)
+        os.write(1, b"words")
+        open({str(said)!r}, "w")
+        os.read(0, 1)
+    """
+    child = await processes.spawn(python(program), ENV, events)
+    assert await events.line() == "up"
+    child.write(b"x")
+    # Not awaited: the loop has not read it yet.
+    wait_until(said.exists, "it has said it")
+    # To the beginning of the turn that reads it, then of the next one, before what the first one left to it.
+    for _ in range(2):
+        assert events.out == b""
+        await asyncio.sleep(0)
+    assert events.out == b"words"
+    await child.kill()
+
+
 async def test_what_a_child_says_while_it_is_being_started_is_heard_before_what_it_says_then(
     processes: Processes, tmp_path: Path
 ) -> None:
