@@ -78,13 +78,14 @@ async def test_a_work_that_fails_has_its_end_too_and_tells_its_failure(told: lis
     assert told == ["end", "soon"]
 
 
+@pytest.mark.parametrize("failure", [KeyError, asyncio.CancelledError])
 async def test_one_that_fails_keeps_none_of_the_others_from_being_done(
-    told: list[str], caplog: pytest.LogCaptureFixture
+    told: list[str], caplog: pytest.LogCaptureFixture, failure: type[BaseException]
 ) -> None:
     afterwards = Afterwards()
 
     def fail() -> None:
-        raise KeyError("a bug")
+        raise failure("a bug")
 
     def work() -> None:
         for call in (fail, saying(told, "of another")):

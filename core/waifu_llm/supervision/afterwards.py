@@ -23,8 +23,8 @@ class Afterwards:
             for call in put_off:
                 try:
                     call()
-                except Exception:
-                    # Those behind it are of others.
+                except (Exception, asyncio.CancelledError):
+                    # Those behind it are of others. What is no failure of one call, as an exit, ends the loop too.
                     _log.exception("an error inside the module")
 
     def do(self, call: Callable[[], None]) -> None:
