@@ -18,8 +18,14 @@ _TELLING: Final = 16
 _SHORTEST_FOUND: Final = 8
 _NAMES: Final = re.compile(r"(?i)(?:^|_)(?:KEY|TOKEN|SECRET|PASSWORD)$")
 _USER: Final = re.compile(r"://(?:[^/\s:]*:)?([^/\s]+)@")
-# One with a slash that was not escaped. What begins with a number up to it is a port, and an @ behind is the path's.
-_WITH_SLASH: Final = re.compile(r"://[^/\s:@\[]*:(?!\d*/)(\S+)@")
+# One with a slash that was not escaped: the slash stands before the first @, or that @ would end one without a slash,
+# and the match ends at the @ before the host. It holds no second "://" and no quote, behind which another address or
+# text may come; so no character is looked at for two addresses, however many there are. What follows an ssh host's
+# colon is a path. Unknown stays one that begins with the slash or with digits up to it (a port, and an @ in the path),
+# holds a quote, or an @ before its first slash; of one with an @ behind it and then a slash, what begins with that @.
+_WITH_SLASH: Final = re.compile(
+    r'(?<!ssh)://[^/\s:\[]*:(?!\d*/)((?:(?!://)[^\s"/@])*/(?:(?!://)[^\s"])*?)@(?![^\s/?#@]*@)'
+)
 
 
 class Redactor:

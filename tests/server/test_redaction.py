@@ -238,14 +238,23 @@ def test_the_users_own_secrets_are_found_in_variables_and_addresses() -> None:
     assert redactor.scrub("index-password wheel-secret short") == f"{MASK} {MASK} short"
 
 
-def test_a_password_with_a_slash_that_was_not_escaped_is_one_too() -> None:
-    """It was unknown, and whoever told the address told it."""
-    environ = {"ALL_PROXY": "http://me:pass/word-of-mine@proxy:8080"}
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("http://me:pass/word-of-mine@proxy:8080", f"http://me:{MASK}@proxy:8080"),
+        ("http://me@mail.example:pass/word-of-mine@proxy:8080", f"http://{MASK}@mail.example:{MASK}@proxy:8080"),
+        ("http://me:pass/word-of-mine@proxy/simple/a@1", f"http://me:{MASK}@proxy/simple/a@1"),
+    ],
+)
+def test_a_password_with_a_slash_that_was_not_escaped_is_one_too(url: str, told: str) -> None:
+    """It was unknown, and whoever told the address told it; then where its user was a mail address, and half of it
+    where an @ came in the path.
+    """
+    environ = {"ALL_PROXY": url}
     assert set(secrets_of(environ)) == {"pass/word-of-mine"}
     redactor = Redactor()
     redactor.add_found(environ)
-    told = "http://me:pass/word-of-mine@proxy:8080"
-    assert redactor.scrub(f"{told} cannot be reached") == f"http://me:{MASK}@proxy:8080 cannot be reached"
+    assert redactor.scrub(f"{url} cannot be reached") == f"{told} cannot be reached"
 
 
 @pytest.mark.parametrize(
@@ -254,8 +263,36 @@ def test_a_password_with_a_slash_that_was_not_escaped_is_one_too() -> None:
         "https://host/simple/package@1.0.0",
         "https://host:8443/simple/package@1.0.0",
         "https://[::1]:8443/simple/package@1.0.0",
+        "https://me@[::1]:8443/simple/package@1.0.0",
         "http://host:8080/simple http://other@x",
+        "http://host:8080,http://other@x",
+        "git+ssh://git@host:org/package@1.0.0",
+        '{"proxy":"http://host:8080","package":"/simple/package@1.0.0"}',
     ],
 )
 def test_an_at_sign_in_a_path_makes_no_password_of_what_stands_before(url: str) -> None:
     assert list(secrets_of({"UV_INDEX_URL": url})) == []
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "https://me:secretpw@pypi.example.org/simple/package@1.0.0",
+        "git+https://me:secretpw@github.com/org/waifu-llm@v1.0",
+        '{"index":"https://me:secretpw@host/simple","to":"packages@example.com"}',
+    ],
+)
+def test_an_at_sign_behind_a_password_makes_no_secret_of_what_stands_between(address: str) -> None:
+    """What stood between was one, and its ends were taken out of every text: dist[redacted]s, w[redacted]."""
+    assert set(secrets_of({"A": address})) >= {"secretpw"}
+    redactor = Redactor()
+    redactor.add_found({"A": address})
+    told = "dist/packages/simple/package of waifu-llm"
+    assert redactor.scrub(told) == told
+
+
+def test_a_long_list_of_addresses_is_looked_through_once() -> None:
+    """Each was looked at to the end of the list: this one took longer than a test is given."""
+    addresses = ",".join(f"http://h{number}:x" for number in range(100_000))
+    assert list(secrets_of({}, [addresses])) == []
+    assert set(secrets_of({}, [f"{addresses},http://me:pass/word-of-mine@x"])) == {"pass/word-of-mine"}
