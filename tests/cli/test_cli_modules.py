@@ -22,7 +22,6 @@ from waifu_llm.runfile import write_run_file
 
 Serve = Callable[..., Module]
 CERTIFICATE = Path(__file__).parents[1] / "server" / "data" / "localhost.pem"
-SILENT = "ws://127.0.0.1:9"
 WRITES_A_RUN_FILE = """
 import sys
 from pathlib import Path
@@ -223,14 +222,18 @@ def test_one_that_does_not_answer_keeps_no_other_from_being_stopped(
 ) -> None:
     """The first of them ended the command, and it said nothing of the rest."""
     module = serve()
-    # The newest comes first.
-    argv = [sys.executable, "-c", WRITES_A_RUN_FILE, str(home), SILENT]
-    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as newest:
-        assert newest.stdout is not None
-        assert newest.stdout.readline() == b"written\n"
-        ran = cli("stop", *provider)
+    with socket.socket() as bound:
+        # It never listens, and nobody else can.
+        bound.bind(("127.0.0.1", 0))
+        silent = f"ws://127.0.0.1:{bound.getsockname()[1]}"
+        # The newest comes first.
+        argv = [sys.executable, "-c", WRITES_A_RUN_FILE, str(home), silent]
+        with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as newest:
+            assert newest.stdout is not None
+            assert newest.stdout.readline() == b"written\n"
+            ran = cli("stop", *provider)
     assert ran.code == 1
-    assert ran.err.startswith("waifu-llm: " + failure.format(SILENT, newest.pid))
+    assert ran.err.startswith("waifu-llm: " + failure.format(silent, newest.pid))
     assert ran.err.endswith("\n" + stopped.format(module.url))
 
 
