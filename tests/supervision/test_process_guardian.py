@@ -104,3 +104,67 @@ async def test_the_children_of_a_run_end_with_it_though_its_guardian_died_before
         await until(lambda: processes._guard.pid is None, "its end was told")
     assert await events.end() == -signal.SIGKILL
     assert gone(child.pid)
+
+
+async def test_one_that_can_never_be_replaced_is_tried_more_and_more_rarely_and_told_once(
+    processes: Processes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It was tried ten times a second for ever, without a word."""
+    await processes.run(python("pass"), env=ENV)
+    start, begin_soon = guard.Guard._start, guard.Guard._begin_soon
+    pauses: list[float] = []
+
+    async def start_at_the_tenth(watched: guard.Guard) -> None:
+        if len(pauses) < 10:
+            raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        await start(watched)
+
+    def begin_at_once(watched: guard.Guard, pause_s: float) -> None:
+        pauses.append(pause_s)
+        begin_soon(watched, 0)
+
+    monkeypatch.setattr(guard.Guard, "_start", start_at_the_tenth)
+    monkeypatch.setattr(guard.Guard, "_begin_soon", begin_at_once)
+    for told in (1, 2):
+        first = _kill(processes)
+        await until(partial(_another_watches, processes, first), "another one watches")
+        assert pauses == [0.1, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0, 5.0]
+        assert caplog.text.count("no guardian of this run's processes can be started") == told
+        pauses.clear()
+
+
+async def _end_known_and_another_one_due(processes: Processes) -> asyncio.TimerHandle:
+    _kill(processes)
+    await until(lambda: processes._guard.pid is None, "its end was told")
+    due = processes._guard._replacing
+    assert due is not None and not due.cancelled()
+    return due
+
+
+async def test_two_that_died_one_soon_after_the_other_are_replaced_by_one(
+    processes: Processes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first one's replacement came too: after the end, if that was sooner."""
+    monkeypatch.setattr(guard, "_PAUSE_S", 1000 * WAIT_S)
+    await processes.run(python("pass"), env=ENV)
+    first = await _end_known_and_another_one_due(processes)
+    await processes.run(python("pass"), env=ENV)
+    await _end_known_and_another_one_due(processes)
+    assert first.cancelled()
+
+
+async def test_a_run_that_is_over_has_no_guardian_and_starts_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guard, "_PAUSE_S", 1000 * WAIT_S)
+    async with Processes() as processes:
+        await processes.run(python("pass"), env=ENV)
+        due = await _end_known_and_another_one_due(processes)
+    assert due.cancelled()
+
+    async def no_start(_: guard.Guard) -> None: ...
+
+    monkeypatch.setattr(guard.Guard, "_start", no_start)
+    processes.prepare()
+    with pytest.raises(OSError, match="this run is over"):
+        await processes.run(python("pass"), env=ENV)
+    assert processes._guard._starting is None
+    assert asyncio.all_tasks() == {asyncio.current_task()}

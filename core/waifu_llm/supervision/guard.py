@@ -16,6 +16,7 @@ _log = logging.getLogger(__name__)
 GREETING_S: Final = 10.0
 _END_S: Final = 2.0
 _PAUSE_S: Final = 0.1
+_LONGEST_PAUSE_S: Final = 5.0
 _LINE_BYTES: Final = 1024
 
 
@@ -27,6 +28,8 @@ class Guard:
         self._process: asyncio.subprocess.Process | None = None
         self._starting: asyncio.Task[None] | None = None
         self._replacing: asyncio.TimerHandle | None = None
+        # 0 while the last start went well.
+        self._failed_pause_s = 0.0
         self._closed = False
 
     @property
@@ -38,15 +41,18 @@ class Guard:
     async def watching(self) -> None:
         """Return when it watches: a child started before could outlive a core that is killed in between.
 
-        All who wait share one attempt. Cancelling it is safe. Raises: OSError where it does not come up in time.
+        All who wait share one attempt. Cancelling it is safe. Raises: OSError where it does not come up in time, or
+        the run is over.
         """
+        if self._closed:
+            raise OSError("this run is over: it starts no more processes")
         self.begin()
         if self._starting is not None:
             await asyncio.shield(self._starting)
 
     def begin(self) -> None:
         """Start it beforehand: who needs it then waits for less, and hears of a failure."""
-        if sys.platform == "win32" or self.pid is not None:
+        if sys.platform == "win32" or self.pid is not None or self._closed:
             return
         if self._starting is None:
             self._starting = asyncio.get_running_loop().create_task(self._start())
@@ -54,10 +60,20 @@ class Guard:
 
     def _started(self, task: asyncio.Task[None]) -> None:
         self._starting = None
-        if not task.cancelled():
-            task.exception()  # seen: everybody who waited for it may have left
-            if self._process is not None and self.pid is None:
-                self._begin_soon()
+        if task.cancelled():
+            return
+        error = task.exception()  # seen: everybody who waited for it may have left
+        if error is None:
+            self._failed_pause_s = 0.0
+        if self._process is not None and self.pid is None:
+            self._begin_soon(_PAUSE_S if error is None else self._pause_after(error))
+
+    def _pause_after(self, error: BaseException) -> float:
+        """Twice that after the failure before, which the log has already."""
+        if not self._failed_pause_s:
+            _log.warning("no guardian of this run's processes can be started: trying again (%s)", error)
+        self._failed_pause_s = min(2 * self._failed_pause_s or _PAUSE_S, _LONGEST_PAUSE_S)
+        return self._failed_pause_s
 
     async def _start(self) -> None:
         loop = asyncio.get_running_loop()
@@ -91,11 +107,13 @@ class Guard:
         process = self._process
         if process is not None and process.returncode is not None and self._starting is None and not self._closed:
             _log.warning("the guardian of this run's processes ended (%d): starting another one", process.returncode)
-            self._begin_soon()
+            self._begin_soon(_PAUSE_S)
 
-    def _begin_soon(self) -> None:
+    def _begin_soon(self, pause_s: float) -> None:
+        if self._replacing is not None:
+            self._replacing.cancel()
         if not self._closed:
-            self._replacing = asyncio.get_running_loop().call_later(_PAUSE_S, self.begin)
+            self._replacing = asyncio.get_running_loop().call_later(pause_s, self.begin)
 
     async def close(self) -> None:
         """Let it clean up and end, `guardian.LIMIT_S` and a moment at most."""
