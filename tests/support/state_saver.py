@@ -22,11 +22,13 @@ def killed_at_each_call(path: Path) -> None:
     (null: there is none).
     """
     old = path.read_bytes() if path.exists() else None
+    folder = str(path.parent.resolve())
     waiting = True
 
-    def begin(event: str, _: tuple[object, ...]) -> None:
+    def begin(event: str, arguments: tuple[object, ...]) -> None:
         nonlocal waiting
-        if event in ("os.listdir", "os.scandir") and waiting:
+        # Libraries list their own folders before: a save that began there would be read anew in each child.
+        if waiting and event in ("os.listdir", "os.scandir") and str(arguments[0]) == folder:
             waiting = False
             _fork_until_saved(path, old)
 
